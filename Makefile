@@ -1,0 +1,138 @@
+# Sluice: one Makefile, outputs under build/.
+# A new .c file in a folder is found by wildcard: it belongs to the folder's
+# library unless it is named below as a program (PROGS_*), is a chip (dev/*.c
+# with DEV_MAIN), or is placed in the vcpu.
+
+PREFIX	?= /usr/local
+DESTDIR	?=
+B	?= build
+CC	?= gcc
+CFLAGS	?= -O2 -g
+WARN	= -Wall -Wextra -Wshadow -Wmissing-prototypes -Wimplicit-fallthrough \
+	  -Wno-unused-parameter -Wno-missing-field-initializers
+ALL_CFLAGS = -std=gnu11 $(WARN) $(WERROR) $(CFLAGS) $(SAN) -D_GNU_SOURCE \
+	  -DLIBEXEC='"$(PREFIX)/libexec/vm"' -DSHARE='"$(PREFIX)/share/vm"' \
+	  -MMD -MP
+ALL_LDFLAGS = $(LDFLAGS) $(SAN)
+WERROR	= $(if $(CI),-Werror)
+
+BIN	= $(B)/bin
+LX	= $(B)/libexec/vm
+
+obj	= $(patsubst %.c,$(B)/%.o,$(1))
+
+# ---- mem, bus
+MEM_SRC	= $(filter-out mem/vm-mem.c,$(wildcard mem/*.c))
+BUS_SRC	= $(filter-out bus/membus.c bus/vm-poke.c bus/vm-tap.c,$(wildcard bus/*.c))
+LIBMEM	= $(B)/libmem.a
+LIBBUS	= $(B)/libbus.a
+LIBIMG	= $(if $(IMG_SRC),$(B)/libimg.a)
+
+# ---- chips: every dev/*.c that has DEV_MAIN and is not placed in the vcpu
+PLACED	= lapic ioapic i8259 i8254
+DEV_LIB	= dev/dev.c dev/field.c dev/pci.c dev/virtio.c
+DEV_CHIPS = $(patsubst dev/%.c,%,$(shell grep -l '^DEV_MAIN' dev/*.c 2>/dev/null))
+DEV_PROCS = $(filter-out $(PLACED),$(DEV_CHIPS))
+DEV_BINS = $(DEV_PROCS:%=$(LX)/dev-%)
+
+# ---- cpu: C that runs between guest instructions must leave the FPU alone
+CPU_SRC	= $(wildcard cpu/*.c cpu/x86/*.c cpu/host/*.c)
+CPU_OBJ	= $(call obj,$(CPU_SRC)) $(PLACED:%=$(B)/placed/%.o)
+
+# ---- img, nbd, slirp, switch, mon
+IMG_SRC	= $(filter-out img/vm-img.c img/vm-io.c img/cmd-%.c,$(wildcard img/*.c))
+NBD_SRC	= $(filter-out nbd/vm-nbd.c,$(wildcard nbd/*.c))
+SLIRP_SRC = $(wildcard slirp/*.c)
+SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
+MON_SRC	= $(wildcard mon/*.c)
+
+LIBS_BASE = -lbsd -lpthread
+LIBS_IMG = -lz -lzstd -lpthread
+have	= $(if $(wildcard $(1)),$(2))
+PROGS	= $(call have,mem/vm-mem.c,$(BIN)/vm-mem) \
+	  $(call have,bus/vm-poke.c,$(BIN)/vm-poke) \
+	  $(call have,bus/vm-tap.c,$(BIN)/vm-tap) \
+	  $(call have,bus/membus.c,$(LX)/membus) \
+	  $(call have,cpu/vcpu.c,$(LX)/vcpu-x86_64) \
+	  $(call have,mon/vm-mon.c,$(BIN)/vm-mon) \
+	  $(call have,run/vm-run,$(BIN)/vm-run) \
+	  $(call have,img/vm-img.c,$(BIN)/vm-img) \
+	  $(call have,img/vm-io.c,$(BIN)/vm-io) \
+	  $(call have,nbd/vm-nbd.c,$(BIN)/vm-nbd) \
+	  $(call have,slirp/vm-slirp.c,$(BIN)/vm-slirp) \
+	  $(call have,switch/vm-switch.c,$(BIN)/vm-switch) \
+	  $(call have,switch/vm-plug.c,$(BIN)/vm-plug)
+DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml)
+
+all: $(PROGS) $(DEV_BINS) $(DATA)
+
+$(LIBMEM): $(call obj,$(MEM_SRC))
+$(LIBBUS): $(call obj,$(BUS_SRC))
+$(B)/libdev.a: $(call obj,$(DEV_LIB))
+$(B)/libimg.a: $(call obj,$(IMG_SRC))
+$(B)/libnbd-server.a: $(call obj,$(NBD_SRC))
+$(B)/libswitch.a: $(call obj,$(SWITCH_SRC))
+%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(*D))) -c -o $@ $<
+CFLAGS_cpu = -mgeneral-regs-only
+CFLAGS_cpu_x86 = -mgeneral-regs-only
+CFLAGS_cpu_host = -mgeneral-regs-only
+$(B)/placed/%.o: dev/%.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DPLACED -c -o $@ $<
+
+link	= @mkdir -p $(@D) && echo "LD $@" && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
+
+$(BIN)/vm-mem: $(B)/mem/vm-mem.o $(LIBBUS) $(LIBMEM)
+	$(link) $(LIBS_BASE)
+$(BIN)/vm-poke: $(B)/bus/vm-poke.o $(LIBBUS) $(LIBMEM)
+	$(link) $(LIBS_BASE)
+$(BIN)/vm-tap: $(B)/bus/vm-tap.o $(LIBBUS) $(LIBMEM)
+	$(link) $(LIBS_BASE)
+$(LX)/membus: $(B)/bus/membus.o $(LIBBUS) $(LIBMEM)
+	$(link) $(LIBS_BASE)
+$(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(LIBBUS) $(LIBMEM)
+	$(link) $(LIBS_BASE)
+$(LX)/vcpu-x86_64: $(CPU_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
+	$(link) -lZydis $(LIBS_BASE)
+$(BIN)/vm-mon: $(call obj,$(MON_SRC)) $(LIBBUS) $(LIBMEM)
+	$(link) -lreadline $(LIBS_BASE)
+$(BIN)/vm-run: run/vm-run $(wildcard run/*)
+	@mkdir -p $(@D) $(B)/share/vm/run
+	install -m 755 run/vm-run $@
+	$(if $(wildcard run/*.sh),install -m 644 $(wildcard run/*.sh) $(B)/share/vm/run/)
+$(BIN)/vm-img: $(B)/img/vm-img.o $(call obj,$(wildcard img/cmd-*.c)) $(B)/libimg.a
+	$(link) $(LIBS_IMG) $(LIBS_BASE)
+$(BIN)/vm-io: $(B)/img/vm-io.o $(B)/libimg.a
+	$(link) $(LIBS_IMG) $(LIBS_BASE)
+$(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
+	$(link) $(LIBS_IMG) -lgnutls $(LIBS_BASE)
+$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC))
+	$(link) $(LIBS_BASE)
+$(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
+	$(link) $(LIBS_BASE)
+$(B)/share/vm/dsdt.aml: share/dsdt.asl
+	@mkdir -p $(@D)
+	iasl -va -p $@ $< > $(B)/iasl.log || { cat $(B)/iasl.log; exit 1; }
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/vm \
+	    $(DESTDIR)$(PREFIX)/share/vm $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BIN)/* $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(LX)/* $(DESTDIR)$(PREFIX)/libexec/vm/
+	if [ -d $(B)/share/vm ]; then cp -R $(B)/share/vm/. $(DESTDIR)$(PREFIX)/share/vm/; fi
+	for m in */*.1; do [ ! -f "$$m" ] || install -m 644 "$$m" $(DESTDIR)$(PREFIX)/share/man/man1/; done
+
+clean:
+	rm -rf $(B)
+
+-include share/check.mk
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+.PHONY: all install clean
+.SECONDARY:
