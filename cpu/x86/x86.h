@@ -104,11 +104,14 @@ struct tlbe {
 #define TLB_BITS	12
 #define TLB_N		(1u << TLB_BITS)
 #define SLOT_N		1024
+#define JC_N		1024
+#define ITLB_N		256
+#define FLUSH_LOG	256
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-/* Direct map from linear pc to translated code. */
-struct jce { uint64_t tag, host, ripbase, mode; };
-#define JC_N		4096
+/* Jump cache, one per MMU set: rip -> translated code.  ntag is -rip, so that
+ * emitted code can compare without touching flags. */
+struct jcache { uint64_t ntag[JC_N], host[JC_N], ripbase[JC_N]; };
 
 struct xsave_area { uint8_t b[4096]; } __attribute__((aligned(64)));
 
@@ -156,9 +159,19 @@ struct cpu {
 			n_helper;	/* statistics */
 	uint64_t	bounce[512];	/* operands that have no single address */
 
+	/* constants for emitted code */
+	uint64_t	k_hi52, k_jcmask;
+	void		*jb[5];		/* cpu_exit_loop's landing place */
+	uint32_t	jc_mode[MMU_N];	/* mode the jump cache set is valid for */
+	/* non-global entries filled since the last flush, as indices into
+	 * tlb[m] / slot[m] (read and write together); n > FLUSH_LOG: all */
+	uint32_t	tlb_nlog[MMU_N], slot_nlog[MMU_N];
+	uint16_t	tlb_log[MMU_N][FLUSH_LOG], slot_log[MMU_N][FLUSH_LOG];
+	struct { uint64_t tag; uint64_t page; uint8_t *host; } itlb[2][ITLB_N];
+
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
 	struct tlbe	slot[MMU_N][2][SLOT_N];
-	struct jce	jc[JC_N];
+	struct jcache	jc[MMU_N];
 };
 
 /* ---------------------------------------------------- decoded instructions
@@ -173,6 +186,7 @@ struct operand {
 	uint8_t		base, index, scale;	/* 0xff: none; base 16: rip */
 	uint8_t		seg;		/* ES.. after overrides and defaults */
 	uint8_t		act;		/* 1 read, 2 written */
+	uint8_t		enc;		/* ZydisOperandEncoding */
 	int64_t		disp;		/* also imm, sign-extended */
 };
 struct insn {
