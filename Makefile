@@ -62,7 +62,7 @@ PROGS	= $(call have,mem/vm-mem.c,$(BIN)/vm-mem) \
 	  $(call have,slirp/vm-slirp.c,$(BIN)/vm-slirp) \
 	  $(call have,switch/vm-switch.c,$(BIN)/vm-switch) \
 	  $(call have,switch/vm-plug.c,$(BIN)/vm-plug)
-DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml)
+DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml) $(B)/share/vm/version
 
 all: $(PROGS) $(DEV_BINS) $(DATA)
 
@@ -116,6 +116,9 @@ $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC))
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) $(LIBS_BASE)
+$(B)/share/vm/version: share/version
+	@mkdir -p $(@D)
+	install -m 644 $< $@
 $(B)/share/vm/dsdt.aml: share/dsdt.asl
 	@mkdir -p $(@D)
 	iasl -va -p $@ $< > $(B)/iasl.log || { cat $(B)/iasl.log; exit 1; }
