@@ -84,7 +84,7 @@ CFLAGS_cpu_x86 = -mgeneral-regs-only
 CFLAGS_cpu_host = -mgeneral-regs-only
 $(B)/placed/%.o: dev/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DPLACED -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) -DPLACED -mgeneral-regs-only -c -o $@ $<
 
 link	= @mkdir -p $(@D) && echo "LD $@" && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 

@@ -88,8 +88,14 @@ void	irq_line(unsigned gsi, int level);	/* from placed chips */
 void	irq_msi_deliver(uint64_t addr, uint32_t data);
 /* Sleep until an interrupt, request or kick (HLT). */
 void	irq_halt(struct cpu *);
-/* LAPIC of a vcpu (devctx of dev/lapic.c). */
+/* LAPIC of a vcpu (devctx of dev/lapic.c).  For info only: instructions reach
+ * it through the calls below, which take the interrupt lock. */
 struct devctx *irq_lapic(struct cpu *);
+/* MSRs IA32_APIC_BASE, 0x800-0x83f, IA32_TSC_DEADLINE.  0, or -1: #GP. */
+int	irq_rdmsr(struct cpu *, uint32_t msr, uint64_t *val);
+int	irq_wrmsr(struct cpu *, uint32_t msr, uint64_t val);
+void	irq_set_tpr(struct cpu *, uint8_t cr8);
+uint8_t	irq_get_tpr(struct cpu *);
 
 /* ---- placed.c */
 int	placed_init(void);

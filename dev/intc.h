@@ -37,7 +37,13 @@ struct lapic_hooks {
 	uint64_t (*tsc)(void *arg, unsigned cpu);	/* guest TSC */
 	/* TSC deadline: absolute guest TSC, 0: disarm */
 	void	(*deadline)(void *arg, unsigned cpu, uint64_t tsc);
+	/* an LVT entry or a message delivers something that is no vector:
+	 * NMI, SMI, INIT, ExtINT */
+	void	(*event)(void *arg, unsigned cpu, enum lapic_mode);
 };
+/* Input clock of the timer's divider: what CPUID must tell as the core crystal
+ * clock (15H ECX) or the hypervisor's bus clock: one tick is one nanosecond. */
+#define LAPIC_HZ	1000000000u
 void	lapic_init(struct devctx *, unsigned id, bool bsp,
 	    const struct lapic_hooks *);
 /* Does this LAPIC match destination `dest` (physical / logical)? */
