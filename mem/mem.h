@@ -77,6 +77,9 @@ extern const char *const range_kind_name[RANGE_NKIND];
 
 struct map_ent {
 	uint64_t	start, last;	/* inclusive, in the space's addresses */
+	uint64_t	base;		/* where the owner's claim starts: what an
+				 * access's offset counts from (start > base
+				 * when a better range hides the beginning) */
 	uint64_t	off;		/* rom, shadow, status: offset of `start`
 					 * in the part's state memfd; counter:
 					 * frequency in Hz */
