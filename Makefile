@@ -135,7 +135,7 @@ clean:
 	rm -rf $(B)
 
 -include share/check.mk
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' -type f 2>/dev/null)
 
 .PHONY: all install clean
 .SECONDARY:
