@@ -1,11 +1,42 @@
-# Tests: included by the Makefile.
+# Tests, guests and checks: included by the Makefile.
 # t/unit/NAME.c is built to build/t/NAME; it may link any of our libraries.
 TLIBS	= $(wildcard $(B)/libswitch.a $(B)/libnbd-server.a $(B)/libimg.a)
 $(B)/t/%: t/unit/%.c $(LIBBUS) $(LIBMEM) $(B)/libdev.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libdev.a $(LIBBUS) $(LIBMEM) $(TUNIT_LIBS_$*) $(LIBS_BASE)
 
-BATS	?= bats
-check: all
-	$(BATS) t/*.bats
-.PHONY: check
+# The first targets a newcomer types install what they need (share/packages)
+# and then run make again, so that the new compiler and headers are seen.
+T	?= t/*.bats
+NPROC	= $(shell nproc 2>/dev/null || echo 2)
+
+demo:
+	@share/need build guest
+	@$(MAKE) --no-print-directory -s -j$(NPROC) all
+	@share/guest $(B)/guest cloud
+	@share/demo
+
+# Boots of 32-bit and full kernels are part of the tests.
+check:
+	@share/need build test guest
+	@$(MAKE) --no-print-directory -j$(NPROC) all
+	@share/guest $(B)/guest cloud amd64 686
+	@share/check $(T)
+
+guest:
+	@share/need guest
+	@share/guest $(B)/guest cloud amd64 686
+
+bench:
+	@share/need build guest bench
+	@$(MAKE) --no-print-directory -s -j$(NPROC) all
+	@share/guest $(B)/guest cloud
+	@t/bench/boot.sh
+
+lint:
+	@share/need lint
+	@share/lint
+
+pre-push: lint check
+
+.PHONY: demo check guest bench lint pre-push
