@@ -27,6 +27,8 @@ block_init(size_t tb_size, const struct ram *ram)
 	jit.maxblk = (uint32_t)(tb_size / 128);
 	jit.maxex = jit.maxblk * 3;
 	jit.maxpc = jit.maxblk * 16;
+	jit.maxins = jit.maxblk * 4;
+	jit.ins = reserve(jit.maxins * sizeof(*jit.ins));
 	jit.nhash = 1 << 16;
 	jit.npage = ram->size >> 12;
 	jit.blk = reserve(jit.maxblk * sizeof(*jit.blk));
@@ -35,7 +37,7 @@ block_init(size_t tb_size, const struct ram *ram)
 	jit.hash = reserve(jit.nhash * sizeof(*jit.hash));
 	jit.page = reserve(jit.npage * sizeof(*jit.page));
 	jit.wpage = reserve(jit.npage);
-	if (!jit.blk || !jit.ex || !jit.pc || !jit.hash || !jit.page ||
+	if (!jit.blk || !jit.ex || !jit.ins || !jit.pc || !jit.hash || !jit.page ||
 	    !jit.wpage) {
 		errno = ENOMEM;
 		return -1;
@@ -67,7 +69,8 @@ block_room(void)
 {
 	return jit.used + BLOCK_ROOM <= jit.size && jit.nblk < jit.maxblk &&
 	    jit.nex + 2 * BLOCK_INSNS <= jit.maxex &&
-	    jit.npc + 4 * BLOCK_INSNS <= jit.maxpc;
+	    jit.npc + 4 * BLOCK_INSNS <= jit.maxpc &&
+	    jit.nins + BLOCK_INSNS <= jit.maxins;
 }
 
 struct block *
@@ -298,7 +301,7 @@ block_flush(struct cpu *c)
 		}
 	for (i = 0; i < jit.nhash; i++)
 		jit.hash[i] = NULL;
-	jit.nblk = jit.nex = jit.npc = 0;
+	jit.nblk = jit.nex = jit.npc = jit.nins = 0;
 	jit.used = jit.base;
 	jit.n_flush++;
 	for (i = 0; i < machine.ncpu; i++)

@@ -56,6 +56,7 @@ struct jit {
 	uint8_t		*rw;
 	int64_t		rx_off;
 	size_t		size, used, base;	/* base: end of the stubs */
+	uint8_t		*scratch;	/* for step.c, per vcpu */
 	const uint8_t	*stub_exit;	/* leave; r9: exit record number */
 	/* blocks and records, thrown away together */
 	struct block	*blk;
@@ -64,6 +65,8 @@ struct jit {
 	uint32_t	nex, maxex;
 	struct pcmap	*pc;
 	uint32_t	npc, maxpc;
+	struct insn	*ins;		/* decoded, for helpers */
+	uint32_t	nins, maxins;
 	struct block	**hash;
 	uint32_t	nhash;		/* power of two */
 	struct block	**page;		/* per RAM page: list of blocks */

@@ -147,6 +147,7 @@ struct cpu {
 	uint8_t		xlive;		/* guest FPU state is in host registers */
 	/* exception being delivered, for double faults: -1 none */
 	int		exc_vector;
+	int		exc_host;	/* from a host fault in emitted code */
 	struct xsave_area xsave;	/* standard format, when !xlive */
 
 	unsigned	index;		/* 0 .. ncpu-1 */
@@ -155,18 +156,20 @@ struct cpu {
 	void		*irq;		/* irq.c private */
 	void		*jit;		/* block.c private */
 	struct machine	*m;
+	struct cpu	*self;		/* for emitted code */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
 			n_helper;	/* statistics */
 	uint64_t	bounce[512];	/* operands that have no single address */
 
 	/* constants for emitted code */
-	uint64_t	k_hi52, k_jcmask;
+	uint64_t	k_hi52, k_jcmask, k_not_if;
 	void		*jb[5];		/* cpu_exit_loop's landing place */
 	uint32_t	jc_mode[MMU_N];	/* mode the jump cache set is valid for */
 	/* non-global entries filled since the last flush, as indices into
 	 * tlb[m] / slot[m] (read and write together); n > FLUSH_LOG: all */
 	uint32_t	tlb_nlog[MMU_N], slot_nlog[MMU_N];
-	uint16_t	tlb_log[MMU_N][FLUSH_LOG], slot_log[MMU_N][FLUSH_LOG];
+	uint16_t	tlb_log[MMU_N][FLUSH_LOG + 1],
+			slot_log[MMU_N][FLUSH_LOG + 1];
 	struct { uint64_t tag; uint64_t page; uint8_t *host; } itlb[2][ITLB_N];
 
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
@@ -259,6 +262,12 @@ uint64_t x86_linear(struct cpu *, unsigned seg, uint64_t off, unsigned size,
 uint64_t x86_ea(struct cpu *, const struct insn *, const struct operand *);
 uint64_t x86_get(struct cpu *, const struct insn *, unsigned op);
 void	x86_put(struct cpu *, const struct insn *, unsigned op, uint64_t v);
+
+bool	x86_allowed(struct cpu *, const struct insn *);	/* by CPUID */
+
+void	x86_deliver_pending(struct cpu *);
+
+void	x86_sipi(struct cpu *, unsigned vector);
 
 /* -------------------------------------------------------- semantics in C */
 /* Execute a special instruction (everything the relocator does not copy).
