@@ -40,3 +40,10 @@ lint:
 pre-push: lint check
 
 .PHONY: demo check guest bench lint pre-push
+
+# The translator against the host CPU: everything in cpu/ but the process.
+CPU_CORE = $(filter-out $(B)/cpu/vcpu.o $(B)/cpu/io.o $(B)/cpu/irq.o \
+	$(B)/cpu/placed.o $(B)/cpu/info.o,$(call obj,$(CPU_SRC)))
+$(B)/t/difftest: t/unit/difftest.c $(CPU_CORE) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)

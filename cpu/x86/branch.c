@@ -53,7 +53,7 @@ emit_poll(struct tr *t, int32_t delta)
 	uint8_t *ok;
 
 	e_ld_gs(e, S1, GS(poll));
-	if (!tr_live(t)) {
+	if (!t->live[t->n]) {
 		e8(e, 0x41); e8(e, 0x83); e8(e, 0x39); e8(e, 0); /* cmpl $0,(r9) */
 		cold_exit(t, e_jcc(e, 5), delta, EXIT_LEAVE);
 	} else {

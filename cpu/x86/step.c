@@ -396,6 +396,7 @@ x86_step(struct cpu *c)
 {
 	struct insn in;
 
+	cpu_fpu_flush(c);		/* the decoder may use vector registers */
 	x86_fetch(c, &in);
 	x86_run_insn(c, &in);
 }
