@@ -101,7 +101,7 @@ $(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(LIBBUS) $(LIBMEM)
 $(LX)/vcpu-x86_64: $(CPU_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	$(link) -lZydis $(LIBS_BASE)
 $(BIN)/vm-mon: $(call obj,$(MON_SRC)) $(LIBBUS) $(LIBMEM)
-	$(link) -lreadline $(LIBS_BASE)
+	$(link) -lreadline -lZydis $(LIBS_BASE)
 $(BIN)/vm-run: run/vm-run $(wildcard run/*)
 	@mkdir -p $(@D) $(B)/share/vm/run
 	install -m 755 run/vm-run $@
