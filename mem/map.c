@@ -118,6 +118,8 @@ by_address(const void *va, const void *vb)
 static bool
 beats(const struct claim *a, const struct claim *b)
 {
+	if ((a->e.part == MAP_RAM) != (b->e.part == MAP_RAM))
+		return b->e.part == MAP_RAM;
 	if (a->e.prio != b->e.prio)
 		return a->e.prio > b->e.prio;
 	return a->age > b->age;
@@ -226,7 +228,8 @@ map_list_set(struct map_list *l, const struct map_ent *e)
 	for (i = 0; i < l->n; i++) {
 		c = &l->claim[i].e;
 		if (c->space == e->space && c->prio == e->prio &&
-		    c->part != e->part && c->start <= e->last &&
+		    c->part != e->part && c->part != MAP_RAM &&
+		    e->part != MAP_RAM && c->start <= e->last &&
 		    e->start <= c->last) {
 			errno = EEXIST;
 			return -1;

@@ -83,7 +83,9 @@ struct map_ent {
 	uint64_t	off;		/* rom, shadow, status: offset of `start`
 					 * in the part's state memfd; counter:
 					 * frequency in Hz */
-	uint16_t	part;		/* owner's part number */
+	uint16_t	part;		/* owner's part number; MAP_RAM: guest
+				 * RAM itself, `off` in the RAM file; it
+				 * loses against every part's range */
 	uint16_t	range;		/* owner's range number */
 	uint8_t		space;		/* enum space */
 	uint8_t		kind;		/* enum range_kind */
@@ -92,6 +94,7 @@ struct map_ent {
 };
 
 #define MAP_MAX	1000
+#define MAP_RAM	0xffffu
 
 /*
  * The machine page: written by the broker only, mapped read-only by everyone.
