@@ -19,6 +19,10 @@
 #define PAGE_SIZE_4K	4096u
 #define RAM_HOLE	0xc0000000ull	/* RAM below 4 GiB ends here at most */
 #define RAM_HIGH	0x100000000ull	/* the rest of RAM starts here */
+/* PCI Express configuration window, bus 0 only: served by the vcpu (cpu/io.c),
+ * told by the MCFG table, reserved in e820. */
+#define ECAM_BASE	0xe0000000ull
+#define ECAM_BYTES	0x100000ull
 
 /*
  * Guest RAM: one memfd, mapped once.  File offset 0 is guest-physical 0; RAM
