@@ -37,7 +37,10 @@ part_name() {
 hd() {
 	eval "[ ! \"\$ide$1\" ]" || die 2 "-hd$1 $2: index $1 is taken"
 	dk_file=$2 dk_words=
-	disk_words "-hd"
+	case $1 in
+	0) disk_words -hda ;; 1) disk_words -hdb ;; 2) disk_words -hdc ;;
+	3) disk_words -hdd ;;
+	esac
 	eval "ide$1=\$words"
 }
 
@@ -51,10 +54,10 @@ disk_words() {
 		not_yet "$1 file=$dk_file" ;;
 	esac
 	case $dk_words in
-	*readonly=on*) put files "$1 file" "r:$dk_file" ;;
-	*) put files "$1 file" "w:$dk_file" ;;
+	*readonly=on*) put files "$1" "r:$dk_file" ;;
+	*) put files "$1" "w:$dk_file" ;;
 	esac
-	[ "$dk_format" = raw ] || put probe "$1 file" "$dk_file"
+	[ "$dk_format" = raw ] || put probe "$1" "$dk_file"
 	quote "file=$dk_file"
 	words="$q$dk_words"
 }
@@ -278,7 +281,7 @@ object() {
 		case $ob_type,$k in
 		*,id) ob_id=$v ;;
 		rng-random,filename) ob_file=$v
-			put files "-object filename" "r:$v" ;;
+			put files -object "r:$v" ;;
 		*) bad_key "-object $ob_type" ;;
 		esac
 	done
@@ -478,7 +481,7 @@ statements() {
 	say() { machine=$machine${machine:+$nl}$1; }
 
 	[ "$name" ] || [ "$print" ] || name=vm-$$
-	[ ! "$name" ] || say "name $name"
+	[ "$name" = "$file_name" ] || say "name $name"
 	[ ! "$uuid" ] || say "uuid $uuid"
 	if [ ! "$file_machine" ]; then
 		mem=${mem:-128M} model=${model:-max} cpus=${cpus:-1}

@@ -57,7 +57,8 @@ Life
   -S                               wait for `cont' before the first instruction
   -no-reboot                       end where the guest would reboot
   -no-shutdown                     pause where the guest would power off
-  -action reboot=reset|shutdown,shutdown=poweroff|pause,panic=shutdown|pause|none
+  -action reboot=reset|shutdown,shutdown=poweroff|pause,
+          panic=shutdown|pause|none
                                    the same, and what a panic does
   -daemonize                       go to the background when ready
   -pidfile FILE                    write the process id to FILE

@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= uuid= mem= model= cpus= accel= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= accel= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -228,9 +228,9 @@ processors() {
 		[ "$v" = 1 ] || not_yet "-smp $k=$v"
 	done
 	cpus=${cpus:-${sockets:-${maxcpus:-1}}}
-	[ "${sockets:-$cpus}" = "${maxcpus:-$cpus}" ] || [ "$sockets" = 1 ] ||
-		die 2 "-smp $a: sockets and cpus disagree"
 	[ "${maxcpus:-$cpus}" = "$cpus" ] || not_yet "-smp maxcpus=$maxcpus"
+	[ "${sockets:-$cpus}" = "$cpus" ] ||
+		die 2 "-smp $a: sockets and cpus disagree"
 }
 
 guest_name() {
@@ -336,7 +336,7 @@ fw_cfg() {
 	*,*|*=*|????????????????????????????????????????????????????????*)
 		die 2 "-fw_cfg name=$fname: bad name" ;;
 	esac
-	[ "$fkey" = string ] || put files "-fw_cfg file" "r:$fval"
+	[ "$fkey" = string ] || put files -fw_cfg "r:$fval"
 	quote "$fkey.$fname=$fval"
 	fwcfg="$fwcfg $q"
 }
@@ -357,7 +357,7 @@ machine_file() {
 		done
 		case $line in
 		''|\#*) continue ;;
-		name\ *) name=${line#name } from_file=1 ;;
+		name\ *) name=${line#name } file_name=$name ;;
 		part\ *" dev="*) c=${line#* dev=}; chips="$chips ${c%% *}"
 			c=${line#part }; taken="$taken ${c%% *} " ;;
 		part\ *) die 2 "$1:$lineno: part without dev=" ;;
@@ -374,7 +374,7 @@ machine_file() {
 # later OPTION: refuse what the manual has and this machine has not yet
 later() {
 	case ${1#-} in
-	acpitable|add-fd|alt-grab|audio|audio-help|audiodev|balloon|bios|\
+	acpi-table|acpitable|add-fd|alt-grab|async-teardown|audio|audio-help|audiodev|balloon|bios|\
 	blockdev|boot|bootp|bt|cdrom|chroot|clock|compat|ctrl-grab|curses|\
 	dfilter|display|drive|dtb|dump-vmstate|echr|enable-fips|enable-hax|\
 	enable-kvm|enable-sync-profile|fda|fdb|fsdev|full-screen|g|gdb|\
