@@ -24,7 +24,7 @@ enum chan_op {
 	CHAN_READ, CHAN_WRITE,		/* range register access, size 1,2,4,8 */
 	CHAN_INS, CHAN_OUTS,		/* string port I/O: count items in buf */
 	CHAN_CFGW,			/* PCI config write: off = register,
-					 * range = function (devfn & 7) */
+					 * range = devfn */
 	/* only in traces */
 	CHAN_BELL,			/* data = bits */
 	CHAN_IRQ,			/* off = line, data = level */

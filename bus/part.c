@@ -642,7 +642,7 @@ serve_slot(struct part *p, unsigned n, struct slot *s, bool trace)
 	case CHAN_CFGW:
 		if (p->ops->config != NULL && (size == 1 || size == 2 ||
 		    size == 4) && off + size <= 4096)
-			p->ops->config(p->arg, range & 7, (unsigned)off, size,
+			p->ops->config(p->arg, range & 0xff, (unsigned)off, size,
 			    (uint32_t)data);
 		break;
 	}
