@@ -79,7 +79,8 @@ $(B)/libswitch.a: $(call obj,$(SWITCH_SRC))
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(*D))) -c -o $@ $<
-CFLAGS_cpu = -mgeneral-regs-only
+VERSION	:= $(shell cat share/version)
+CFLAGS_cpu = -mgeneral-regs-only -DVERSION='"$(VERSION)"'
 CFLAGS_cpu_x86 = -mgeneral-regs-only
 CFLAGS_cpu_host = -mgeneral-regs-only
 $(B)/placed/%.o: dev/%.c

@@ -172,7 +172,8 @@ irq_thread(struct cpu *c)
 		.sigev_signo = SIGUSR1 };
 
 	this_cpu = c;
-	ev._sigev_un._tid = (pid_t)syscall(SYS_gettid);
+	v->tid = (unsigned)syscall(SYS_gettid);
+	ev._sigev_un._tid = (pid_t)v->tid;
 	v->has_ptimer = timer_create(CLOCK_MONOTONIC, &ev, &v->ptimer) == 0;
 	if (!v->has_ptimer)
 		log_line("cpu%u: timer_create: %m", c->index);
@@ -739,20 +740,26 @@ irq_reset(void)
 	pthread_mutex_unlock(&irq_mutex);
 }
 
+/*
+ * Started without firmware: leave the boot processor's LAPIC as firmware does,
+ * in virtual wire mode (MP specification 1.4, 3.6.2.2).
+ */
+void
+irq_virtual_wire(void)
+{
+	struct devctx *d = irq_lapic(machine.cpu[0]);
+
+	irq_lock();
+	lapic.write(d, 0, 0x0f0, 4, 0x1ff);	/* enabled */
+	lapic.write(d, 0, 0x350, 4, 0x700);	/* LINT0: ExtINT */
+	lapic.write(d, 0, 0x360, 4, 0x400);	/* LINT1: NMI */
+	irq_unlock();
+}
+
 void
 irq_loaded(void)
 {
 	pthread_mutex_lock(&irq_mutex);
 	all_lines();
 	pthread_mutex_unlock(&irq_mutex);
-}
-
-void
-irq_info(FILE *f)
-{
-	unsigned n;
-
-	for (n = 0; n < IRQ_LINES; n++)
-		if (seen[n] >> 32)
-			fprintf(f, "%2u: %u\n", n, (unsigned)(seen[n] >> 32));
 }

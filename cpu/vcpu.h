@@ -30,6 +30,7 @@ struct vcpu {
 	struct cpu	*c;
 	/* vcpu.c */
 	pthread_t	thread;
+	unsigned	tid;
 	bool		parked;
 	/* io.c: ranges seen lately, good for map sequence `seq` */
 	uint32_t	seq;
@@ -66,7 +67,7 @@ void	irq_route(void);		/* the PIIX3's PIRQ registers changed */
 void	irq_nmi(void);			/* the monitor's */
 void	irq_timer(struct vcpu *, unsigned slot, int64_t guest_ns,
 	    void (*)(struct devctx *), struct devctx *);
-void	irq_info(FILE *);
+void	irq_virtual_wire(void);	/* as firmware leaves the LAPIC */
 int64_t	guest_clock(void);
 
 /* io.c */
@@ -85,6 +86,7 @@ void	*placed_alloc(struct devctx *, const struct dev *, const char *name);
 /* vcpu.c */
 void	vcpu_stop_all(void);
 void	vcpu_run_all(void);
+bool	vcpu_pause(void);		/* true: they ran; then vcpu_run_all */
 int	vcpu_save(void *, int fd);
 int	vcpu_load(void *, int fd);
 
