@@ -80,13 +80,13 @@ idle() {
 	# shellcheck disable=SC2086
 	t0=$(ticks $all) && sleep 10 && t1=$(ticks $all)
 	hz=$(getconf CLK_TCK)
-	sum=0 rest=0 cpu=0
+	sum=0 rest=0
 	for p in $all; do
 		k=$(pss "$p")
 		name=$(tr '\0' ' ' <"/proc/$p/cmdline" | cut -c 1-50)
 		case $name in
 		*$peer*) name=$peer ;;
-		*vcpu*) cpu=$k ;;
+		*vcpu*) ;;
 		*) rest=$((rest + k)) ;;
 		esac
 		printf '  %-50s %8d KiB\n' "$name" "$k"
