@@ -28,9 +28,10 @@ LIBMEM	= $(B)/libmem.a
 LIBBUS	= $(B)/libbus.a
 LIBIMG	= $(if $(IMG_SRC),$(B)/libimg.a)
 
-# ---- chips: every dev/*.c that has DEV_MAIN and is not placed in the vcpu
+# ---- chips: every dev/*.c that has DEV_MAIN and is not placed in the vcpu;
+# the other files of dev/ are their library
 PLACED	= lapic ioapic i8259 i8254
-DEV_LIB	= dev/dev.c dev/field.c dev/pci.c dev/virtio.c
+DEV_LIB	= $(filter-out $(PLACED:%=dev/%.c),$(shell grep -L '^DEV_MAIN' dev/*.c 2>/dev/null))
 DEV_CHIPS = $(patsubst dev/%.c,%,$(shell grep -l '^DEV_MAIN' dev/*.c 2>/dev/null))
 DEV_PROCS = $(filter-out $(PLACED),$(DEV_CHIPS))
 DEV_BINS = $(DEV_PROCS:%=$(LX)/dev-%)

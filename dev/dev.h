@@ -75,13 +75,19 @@ struct dev {
 	void	(*stop)(struct devctx *);	/* drain host I/O; idempotent */
 	void	(*run)(struct devctx *);
 	int	(*ask)(struct devctx *, char **argv, FILE *out);
+	/* an event of another part ("bus": the broker); subscribes */
+	void	(*event)(struct devctx *, const char *from, char **argv);
 	void	(*quit)(struct devctx *);
-	const struct dev_test *tests;	/* vectors run by t/contract */
+	const struct dev_test *tests;	/* vectors run by --selftest */
 };
 
 /* A test vector: on a chip fresh from reset, do, in order. */
 struct dev_test {
-	char		op;	/* 'w' write, 'r' read and compare, 'R' reset */
+	char		op;	/* 'w' write, 'r' read and compare, 'R' reset,
+				 * 'i' line `off` must be at level `val`,
+				 * 't' let `val` ns of guest time pass,
+				 * 'c' PCI config write, 'C' read and compare;
+				 * 0 ends the table */
 	uint8_t		range, size;
 	uint64_t	off, val, mask;	/* mask 0: all bits of size */
 };
@@ -118,6 +124,8 @@ struct devctx {
 	struct part	*part;		/* process only */
 	void		*hostarg;
 	bool		running;
+	char *const	*argv;		/* key=value words, for options that may
+					 * be repeated; process only */
 };
 
 #define dev_range_set(d, ...)	((d)->host->range((d), __VA_ARGS__))

@@ -1,0 +1,18 @@
+/*
+ * selftest.h - what dev.c and selftest.c share.
+ */
+#ifndef SELFTEST_H
+#define SELFTEST_H
+
+#include "dev.h"
+
+/* argv: [N[:SEED]] then options of the chip.  Exit code. */
+int	selftest(const struct dev *, char **argv);
+
+/* Claim the fixed ranges: 0, or 1 + the number of the one refused. */
+int	dev_claim(struct devctx *);
+/* State and, for a PCI function, its configuration page. */
+int	dev_save_all(struct devctx *, FILE *);
+int	dev_load_all(struct devctx *, FILE *);
+
+#endif
