@@ -159,7 +159,7 @@ accel_list() {
 	case $a in
 	help|'?')
 		echo "translate  translate guest code to host code (the default; tcg is the same)"
-		echo "check      translate, and compare every block with the interpreter"
+		echo "check      translate, and compare every block with single steps"
 		exit 0 ;;
 	esac
 	rest=$a first=1
@@ -176,7 +176,7 @@ accel_list() {
 }
 
 tb_size() {
-	number "$1" "$2" 1 2047
+	number "$1" "$2" 4 1024
 	tbsize=${n}M
 }
 
