@@ -136,6 +136,7 @@ boot_e820(const struct ram *r, struct e820 *e, int max)
 	n = add(e, n, max, 0x100000, boot_top(r), 1);
 	if (boot_top(r) > 0x100000)
 		n = add(e, n, max, boot_top(r), r->low, 2);
+	n = add(e, n, max, ECAM_BASE, ECAM_BASE + ECAM_BYTES, 2);
 	n = add(e, n, max, RAM_HIGH, RAM_HIGH + (r->size - r->low), 1);
 	return n;
 }
