@@ -908,7 +908,7 @@ static const struct dev_range ranges[] = {
 };
 
 static const struct dev_test tests[] = {
-	{ 'r', 0, 4, R_ID, 0 },			/* power-on, 11.4.7.1 */
+	{ 'r', 0, 4, R_ID, 0, 0xffffff },	/* power-on, 11.4.7.1 */
 	{ 'r', 0, 4, R_VERSION, 0x50014 },
 	{ 'r', 0, 4, R_TPR, 0 },
 	{ 'r', 0, 4, R_DFR, 0xffffffff },

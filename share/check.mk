@@ -47,3 +47,14 @@ CPU_CORE = $(filter-out $(B)/cpu/vcpu.o $(B)/cpu/io.o $(B)/cpu/irq.o \
 $(B)/t/difftest: t/unit/difftest.c $(CPU_CORE) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)
+
+# The chips placed in the vcpu, without it.
+PLACED_OBJ = $(PLACED:%=$(B)/placed/%.o)
+$(B)/t/intc: t/unit/intc.c $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+IRQ_OBJ	= $(B)/cpu/irq.o $(B)/cpu/io.o $(B)/cpu/placed.o $(PLACED_OBJ) \
+	$(B)/dev/field.o
+$(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(IRQ_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
