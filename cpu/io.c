@@ -22,14 +22,19 @@ ones(unsigned size)
 	return size >= 8 ? ~0ull : (1ull << 8 * size) - 1;
 }
 
+/* One access of that size, wherever it lies: memory others read and write. */
+struct u16 { uint16_t v; } __attribute__((packed));
+struct u32 { uint32_t v; } __attribute__((packed));
+struct u64 { uint64_t v; } __attribute__((packed));
+
 static uint64_t
 load(const void *p, unsigned size)
 {
 	switch (size) {
 	case 1:	return *(const volatile uint8_t *)p;
-	case 2:	return *(const volatile uint16_t *)p;
-	case 4:	return *(const volatile uint32_t *)p;
-	default: return *(const volatile uint64_t *)p;
+	case 2:	return ((const volatile struct u16 *)p)->v;
+	case 4:	return ((const volatile struct u32 *)p)->v;
+	default: return ((const volatile struct u64 *)p)->v;
 	}
 }
 
@@ -38,9 +43,9 @@ store(void *p, unsigned size, uint64_t v)
 {
 	switch (size) {
 	case 1:	*(volatile uint8_t *)p = (uint8_t)v; break;
-	case 2:	*(volatile uint16_t *)p = (uint16_t)v; break;
-	case 4:	*(volatile uint32_t *)p = (uint32_t)v; break;
-	default: *(volatile uint64_t *)p = v; break;
+	case 2:	((volatile struct u16 *)p)->v = (uint16_t)v; break;
+	case 4:	((volatile struct u32 *)p)->v = (uint32_t)v; break;
+	default: ((volatile struct u64 *)p)->v = v; break;
 	}
 }
 

@@ -87,8 +87,10 @@ part_event(struct part *p, const char *fmt, ...)
 static struct irq_ref dev_irq_ref;
 static struct part dev_part;
 static struct map *map;
+static struct ram ram;
 static uint8_t state[8192];
 static struct cpu *c0, *c1;
+static struct vcpu vcpus[2];
 
 static void *
 pages(size_t n)
@@ -120,14 +122,14 @@ set_up(void)
 	machine.irqs = pages(IRQ_BYTES);
 	machine.pci = pages(PCI_BYTES);
 	machine.dirty = pages(DIRTY_BYTES(512));
-	machine.ram = calloc(1, sizeof(*machine.ram));
+	machine.ram = &ram;
 	if (ram_create(machine.ram, "ram", 2 << 20) < 0)
 		exit(1);
 	machine.ecam = ECAM_BASE;
 	machine.ncpu = 2;
 	for (i = 0; i < 2; i++) {
 		struct cpu *c = pages(sizeof(*c));
-		struct vcpu *v = calloc(1, sizeof(*v));
+		struct vcpu *v = &vcpus[i];
 
 		c->index = c->apic_id = i;
 		c->irq = v;
