@@ -634,6 +634,30 @@ wakes(struct cpu *c)
 	    (c->eflags & FL_IF && irq_ready(c));
 }
 
+/*
+ * A guest that waits for a quick device sleeps and wakes in tens of
+ * microseconds, most of it scheduling.  After a short sleep the next halt looks
+ * around for a while first; after a long one it does not, so that an idle guest
+ * costs nothing.
+ */
+#define SPIN_NS		40000
+#define SHORT_NS	60000
+
+static bool
+spin(struct cpu *c, int64_t until)
+{
+	unsigned i;
+
+	do {
+		for (i = 0; i < 32; i++) {
+			if (wakes(c))
+				return true;
+			__builtin_ia32_pause();
+		}
+	} while (guest_clock() < until);
+	return false;
+}
+
 void
 irq_halt(struct cpu *c)
 {
@@ -641,10 +665,12 @@ irq_halt(struct cpu *c)
 	_Atomic uint32_t *halted = &machine.irqs->cpu[c->index].halted;
 	struct pollfd pf = { .fd = c->kick, .events = POLLIN };
 	struct timespec ts, *tsp = NULL;
-	int64_t next, left;
+	int64_t next, left, start = guest_clock();
 	uint64_t count;
 
 	c->n_halt++;
+	if (v->spin && !c->wait_sipi && spin(c, start + SPIN_NS))
+		return;
 	atomic_store(halted, 1);
 	atomic_thread_fence(memory_order_seq_cst);
 	if (wakes(c))
@@ -665,6 +691,7 @@ irq_halt(struct cpu *c)
 	if (raw4(SYS_ppoll, (long)&pf, 1, (long)tsp, 0) > 0)
 		raw4(SYS_read, c->kick, (long)&count, 8, 0);
 	atomic_store(c->poll, 1);
+	v->spin = guest_clock() - start < SHORT_NS;
 awake:
 	atomic_store(halted, 0);
 }

@@ -43,6 +43,7 @@ struct vcpu {
 	_Atomic bool	ready;		/* an interrupt could be taken */
 	bool		extint;		/* an ExtINT message came */
 	bool		collecting;
+	bool		spin;		/* the last halt was short */
 	struct vtimer	timer[NTIMER];
 	uint64_t	deadline;	/* guest TSC of T_DEADLINE */
 	timer_t		ptimer;
