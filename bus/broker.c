@@ -385,7 +385,8 @@ tell_vcpu(struct broker *b, struct peer *p)
 {
 	int fds[3] = { p->chan_fd, p->kick, p->state_fd };
 
-	if (p->num == 0 || p->state == PEER_GONE || b->part[0]->state <
+	if (p->num == 0 || p->state == PEER_GONE || b->part[0] == NULL ||
+	    b->part[0]->state <
 	    PEER_HELLO || b->part[0]->state == PEER_GONE)
 		return;
 	peer_send(b->part[0], fds, 3, "part num=%u name=%s chip=%s state=%zu",

@@ -143,6 +143,14 @@ struct broker {
 	bool		pid_written;
 	struct socket_file sock[64];
 	unsigned	nsock;
+	/* vm-poke, which is a broker without a vcpu */
+	const struct hooks *hooks;
+};
+
+struct hooks {
+	void	(*started)(struct broker *);
+	/* instead of acting on the event */
+	void	(*event)(struct broker *, const char *text);
 };
 
 /* ---- broker.c */
@@ -185,6 +193,8 @@ const char *life_status(const struct broker *);
 void	query(struct broker *, struct peer *, uint64_t id, char **argv);
 
 /* ---- supervise.c */
+void	part_places(struct broker *);	/* libexec and share */
+int	part_signals(struct broker *);	/* SIGCHLD and the like, by the loop */
 int	part_find_programs(struct broker *);	/* -1: message; exit 2 */
 int	part_start(struct broker *, struct peer *, const struct mpart *);
 void	part_reap(struct broker *);		/* SIGCHLD */

@@ -255,7 +255,7 @@ cpu_boot(struct broker *b)
 		life_end(b, 1);
 		return;
 	}
-	if (b->map->tsc_khz == 0)
+	if (b->map->tsc_khz == 0 && b->hooks == NULL)
 		calibrate(b);
 	snprintf(line, sizeof line, "boot mode=%s rip=0x%llx rsp=0x%llx "
 	    "rsi=0x%llx rbx=0x%llx rax=0x%llx cr3=0x%llx cs=0x%x ds=0x%x "
@@ -421,6 +421,8 @@ started(struct broker *b, void *arg, uint64_t tag, int err)
 		life_end(b, 1);
 		return;
 	}
+	if (b->hooks != NULL)
+		b->hooks->started(b);
 	if (b->mf->pidfile != NULL) {
 		f = fopen(b->mf->pidfile, "we");
 		if (f == NULL || fprintf(f, "%d\n", (int)getpid()) < 0 ||
@@ -475,6 +477,10 @@ life_event(struct broker *b, struct peer *p, char **argv)
 		strlcat(text, argv[i], sizeof text);
 	}
 	broker_event(b, p->name, text);
+	if (b->hooks != NULL) {
+		b->hooks->event(b, text);
+		return;
+	}
 	if (b->ending)
 		return;
 	if (strcmp(e, "reset") == 0 || strcmp(e, "triple") == 0) {

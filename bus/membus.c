@@ -8,86 +8,12 @@
 #include <bsd/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "broker.h"
-
-static void
-signal_cb(void *arg, int fd, short revents)
-{
-	struct broker *b = arg;
-	struct signalfd_siginfo si;
-
-	(void)revents;
-	while (read(fd, &si, sizeof si) == sizeof si) {
-		switch (si.ssi_signo) {
-		case SIGCHLD:
-			part_reap(b);
-			break;
-		case SIGHUP:
-			life_end(b, 0);
-			break;
-		case SIGTERM:
-		case SIGINT:
-			if (b->terms++ == 0) {
-				life_powerbutton(b);
-			} else {
-				if (!b->ending)
-					log_line("%s: killed", b->mf->name);
-				life_end(b, 1);
-				part_kill_all(b, SIGKILL);
-			}
-			break;
-		}
-	}
-}
-
-static int
-signals(struct broker *b)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGCHLD);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigprocmask(SIG_BLOCK, &set, &b->oldmask);
-	signal(SIGPIPE, SIG_IGN);
-	b->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (b->sigfd < 0)
-		return -1;
-	return loop_fd(b->loop, b->sigfd, POLLIN, signal_cb, b);
-}
-
-/* libexec is where we are; share is beside it. */
-static void
-places(struct broker *b)
-{
-	const char *env = getenv("VM_LIBEXEC");
-	char self[500], try[560];
-	ssize_t n;
-	char *slash;
-
-	n = readlink("/proc/self/exe", self, sizeof self - 1);
-	self[n < 0 ? 0 : n] = '\0';
-	slash = strrchr(self, '/');
-	if (slash != NULL)
-		*slash = '\0';
-	else
-		strlcpy(self, LIBEXEC, sizeof self);
-	strlcpy(b->libexec, env != NULL && *env != '\0' ? env : self,
-	    sizeof b->libexec);
-	snprintf(try, sizeof try, "%s/../../share/vm", self);
-	strlcpy(b->share, access(try, X_OK) == 0 ? try : SHARE,
-	    sizeof b->share);
-}
 
 /* --------------------------------------------------------------- daemonize */
 
@@ -211,7 +137,7 @@ run(struct broker *b)
 	}
 	environment(b);
 	rundir_put(b, "machine", b->mf->text);
-	if (signals(b) < 0 || broker_pages(b) < 0 || broker_listen(b) < 0)
+	if (part_signals(b) < 0 || broker_pages(b) < 0 || broker_listen(b) < 0)
 		return 1;
 	if (start_all(b) < 0)
 		life_end(b, 1);
@@ -258,7 +184,7 @@ main(int argc, char **argv, char **envp)
 	}
 	closefrom(3);		/* the machine file among others */
 	setproctitle("-membus %s", mf.name);
-	places(&b);
+	part_places(&b);
 	code = run(&b);
 	if (b.pid_written)
 		unlink(mf.pidfile);

@@ -151,6 +151,8 @@ rundir_put(struct broker *b, const char *name, const char *text)
 	char sub[128], *slash;
 	int fd, r;
 
+	if (b->dirfd < 0)
+		return 0;
 	strlcpy(sub, name, sizeof sub);
 	slash = strrchr(sub, '/');
 	if (slash != NULL) {

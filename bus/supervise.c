@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,36 @@
 #include "broker.h"
 
 #define LOST_NS	500000000	/* from EOF to exit: more is an error */
+
+/*
+ * libexec is where membus is; a program in bin finds it beside bin.  share is
+ * found from there.
+ */
+void
+part_places(struct broker *b)
+{
+	const char *env = getenv("VM_LIBEXEC");
+	char self[400], lx[480], try[560];
+	ssize_t n;
+	char *slash;
+
+	n = readlink("/proc/self/exe", self, sizeof self - 1);
+	self[n < 0 ? 0 : n] = '\0';
+	slash = strrchr(self, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	snprintf(lx, sizeof lx, "%s", self);
+	slash = strrchr(self, '/');
+	if (slash != NULL && strcmp(slash, "/bin") == 0)
+		snprintf(lx, sizeof lx, "%s/../libexec/vm", self);
+	if (access(lx, X_OK) < 0)
+		strlcpy(lx, LIBEXEC, sizeof lx);
+	strlcpy(b->libexec, env != NULL && *env != '\0' ? env : lx,
+	    sizeof b->libexec);
+	snprintf(try, sizeof try, "%s/../../share/vm", lx);
+	strlcpy(b->share, access(try, X_OK) == 0 ? try : SHARE,
+	    sizeof b->share);
+}
 
 /* The program of a chip, and its name for argv[0]. */
 static void
@@ -41,7 +72,7 @@ part_find_programs(struct broker *b)
 	char path[600];
 	unsigned i;
 
-	for (i = 0; i <= m->npart; i++) {
+	for (i = 0; i < m->npart + (b->hooks == NULL); i++) {
 		mp = i < m->npart ? &m->part[i] : &m->cpu;
 		program(b, mp, path, sizeof path);
 		if (access(path, X_OK) == 0)
@@ -239,6 +270,14 @@ part_reap(struct broker *b)
 		if (p == NULL)
 			continue;
 		p->pid = 0;
+		if (b->ending && b->hooks != NULL && status != 0) {
+			log_line("%s (pid %d) ended with %s %d", p->name,
+			    (int)pid, WIFSIGNALED(status) ? "signal" : "status",
+			    WIFSIGNALED(status) ? WTERMSIG(status) :
+			    WEXITSTATUS(status));
+			if (b->code == 0)
+				b->code = 1;
+		}
 		if (b->ending)
 			gone(p);
 		else
@@ -246,6 +285,54 @@ part_reap(struct broker *b)
 	}
 	if (b->ending && part_alive(b) == 0)
 		loop_stop(b->loop);
+}
+
+static void
+signal_cb(void *arg, int fd, short revents)
+{
+	struct broker *b = arg;
+	struct signalfd_siginfo si;
+
+	(void)revents;
+	while (read(fd, &si, sizeof si) == sizeof si) {
+		switch (si.ssi_signo) {
+		case SIGCHLD:
+			part_reap(b);
+			break;
+		case SIGHUP:
+			life_end(b, 0);
+			break;
+		case SIGTERM:
+		case SIGINT:
+			if (b->terms++ == 0) {
+				life_powerbutton(b);
+			} else {
+				if (!b->ending)
+					log_line("%s: killed", b->mf->name);
+				life_end(b, 1);
+				part_kill_all(b, SIGKILL);
+			}
+			break;
+		}
+	}
+}
+
+int
+part_signals(struct broker *b)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, &b->oldmask);
+	signal(SIGPIPE, SIG_IGN);
+	b->sigfd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (b->sigfd < 0)
+		return -1;
+	return loop_fd(b->loop, b->sigfd, POLLIN, signal_cb, b);
 }
 
 /* ---------------------------------------------------------------- accounting */
