@@ -247,7 +247,8 @@ client(const char *name, int argc, char **argv)
 		for (int i = 0; i < argc; i++) {
 			if (i)
 				fputc(' ', f);
-			if (i > 0 && strpbrk(argv[i], " \t\"\\"))
+			if (i > 0 && !command_raw(argv[0]) &&
+			    strpbrk(argv[i], " \t\"'\\"))
 				line_quote(f, argv[i]);
 			else
 				fputs(argv[i], f);

@@ -308,36 +308,37 @@ command_find(const struct command *t, const char *name)
 	return NULL;
 }
 
-/*
- * "x/4xw addr" is "x /4xw addr": the format may stick to the name.  Single
- * quotes are the expression's ('a'), so a line is only split by the shell's
- * rules where a command wants words; x, xp and print get blanks only.
- */
+bool
+command_raw(const char *line)
+{
+	static const char *const raw[] = { "x", "xp", "p", "print" };
+	size_t n = strcspn(line, " \t/");
+
+	for (size_t i = 0; i < sizeof(raw) / sizeof(raw[0]); i++)
+		if (n == strlen(raw[i]) && strncmp(line, raw[i], n) == 0)
+			return true;
+	return false;
+}
+
 static int
 split(char *line, char **argv, int max)
 {
-	int n = 0, k;
+	int n = 0;
 
 	line += strspn(line, " \t");
-	k = strcspn(line, " \t/");
-	if ((k == 1 && strchr("xp", *line)) || (k == 2 &&
-	    strncmp(line, "xp", 2) == 0) || (k == 5 &&
-	    strncmp(line, "print", 5) == 0)) {
-		for (;;) {
-			line += strspn(line, " \t");
-			if (*line == '\0')
-				break;
-			if (n == max - 1)
-				return -1;
-			argv[n++] = line;
-			line += strcspn(line, " \t");
-			if (*line)
-				*line++ = '\0';
-		}
-		argv[n] = NULL;
-		return n;
+	if (!command_raw(line))
+		return line_split(line, argv, max);
+	while (*line) {
+		if (n == max - 1)
+			return -1;
+		argv[n++] = line;
+		line += strcspn(line, " \t");
+		if (*line)
+			*line++ = '\0';
+		line += strspn(line, " \t");
 	}
-	return line_split(line, argv, max);
+	argv[n] = NULL;
+	return n;
 }
 
 int
@@ -347,8 +348,7 @@ mon_line(struct mon *m, const char *text)
 	const struct command *c;
 	int argc, r = -1;
 
-	/* room for the blank before a format */
-	if (asprintf(&line, "%s", text) == -1)
+	if ((line = strdup(text)) == NULL)
 		return mon_fail(m, "%s", strerror(ENOMEM));
 	line[strcspn(line, "\r\n")] = '\0';
 	argc = split(line, argv, WORDS_MAX);
@@ -360,6 +360,7 @@ mon_line(struct mon *m, const char *text)
 		r = 0;
 		goto out;
 	}
+	/* "x/4xw addr" is "x /4xw addr" */
 	if ((slash = strchr(argv[0], '/')) != NULL && slash != argv[0]) {
 		memmove(argv + 2, argv + 1, argc * sizeof(argv[0]));
 		argv[1] = strdupa(slash);

@@ -58,6 +58,10 @@ struct command {
 extern const struct command commands[], topics[];
 const struct command *command_find(const struct command *, const char *name);
 
+/* Commands whose words are split at blanks only, since single quotes are their
+ * expressions' own ('a'); all others by the shell's rules. */
+bool	command_raw(const char *line);
+
 /* expr.c: words joined; 0, or -1 (said why). */
 int	expr_eval(struct mon *, int argc, char **argv, uint64_t *val);
 

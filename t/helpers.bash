@@ -46,13 +46,13 @@ vm_start() {
 vm_paused() {
 	local name=$1
 	shift
-	vm_start "$name" -S -m 64 -display none -serial null -kernel "$guest/vmlinuz" "$@"
+	vm_start "$name" -S -m 128 -display none -serial null -kernel "$guest/vmlinuz" "$@"
 }
 
 # until_true COMMAND: wait for the event, at most a minute
 until_true() {
 	local n=0
-	until "$@"; do
+	until "$@" 2>/dev/null; do
 		[ $((n += 1)) -le 1200 ] || { echo "never true: $*"; return 1; }
 		sleep 0.05
 	done

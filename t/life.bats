@@ -89,7 +89,7 @@ part_pid() {
 }
 
 @test "SIGTERM is the power button, a second one ends it" {
-	vm_start life -m 64 -display none -serial null -kernel "$guest/vmlinuz" \
+	vm_start life -m 128 -display none -serial null -kernel "$guest/vmlinuz" \
 		-append "console=ttyS0"
 	kill -TERM "$pid"
 	sleep 0.3
@@ -101,7 +101,7 @@ part_pid() {
 
 @test "a name that is running is refused, and the running one lives on" {
 	vm_paused life
-	run vm-run -name life -S -m 64 -display none -serial null -kernel "$guest/vmlinuz" </dev/null
+	run vm-run -name life -S -m 128 -display none -serial null -kernel "$guest/vmlinuz" </dev/null
 	[ "$status" -eq 1 ]
 	[ "${#lines[@]}" -eq 1 ]
 	[[ $output == *life*running* ]] || [[ $output == *running*life* ]] || { echo "$output"; false; }
@@ -125,15 +125,15 @@ refused() {
 	: >empty
 	head -c 20000 "$guest/vmlinuz" >short
 	head -c 300 "$guest/vmlinuz" >shorter
-	refused "text: " -m 64 -kernel text
-	refused "empty: " -m 64 -kernel empty
-	refused "short: " -m 64 -kernel short
-	refused "shorter: " -m 64 -kernel shorter
+	refused "text: " -m 128 -kernel text
+	refused "empty: " -m 128 -kernel empty
+	refused "short: " -m 128 -kernel short
+	refused "shorter: " -m 128 -kernel shorter
 }
 
 @test "an initrd larger than memory" {
 	truncate -s 200M "$BATS_TEST_TMPDIR/big"
-	refused "big: " -m 64 -kernel "$guest/vmlinuz" -initrd "$BATS_TEST_TMPDIR/big"
+	refused "big: " -m 128 -kernel "$guest/vmlinuz" -initrd "$BATS_TEST_TMPDIR/big"
 }
 
 @test "no room for memory" {
@@ -143,7 +143,7 @@ refused() {
 @test "an image locked by another machine" {
 	truncate -s 1M "$BATS_TEST_TMPDIR/img"
 	vm_paused life -drive if=virtio,format=raw,file="$BATS_TEST_TMPDIR/img"
-	refused "img: " -m 64 -kernel "$guest/vmlinuz" -drive if=virtio,format=raw,file="$BATS_TEST_TMPDIR/img"
+	refused "img: " -m 128 -kernel "$guest/vmlinuz" -drive if=virtio,format=raw,file="$BATS_TEST_TMPDIR/img"
 	vm-mon life info status
 }
 
@@ -157,7 +157,7 @@ refused() {
 }
 
 @test "-daemonize returns when ready; -pidfile names the broker and goes" {
-	run vm-run -name life -S -m 64 -display none -serial null -daemonize \
+	run vm-run -name life -S -m 128 -display none -serial null -daemonize \
 		-pidfile "$BATS_TEST_TMPDIR/pid" -kernel "$guest/vmlinuz" </dev/null 3>&-
 	[ "$status" -eq 0 ]
 	[ -z "$output" ]
@@ -175,5 +175,5 @@ refused() {
 
 @test "-daemonize: an error still reaches the terminal and the status" {
 	echo x >"$BATS_TEST_TMPDIR/k"
-	refused "k: " -daemonize -m 64 -kernel "$BATS_TEST_TMPDIR/k"
+	refused "k: " -daemonize -m 128 -kernel "$BATS_TEST_TMPDIR/k"
 }

@@ -76,7 +76,7 @@ refused() {
 }
 
 @test "stop and cont" {
-	vm_start m -m 64 -display none -serial null -kernel "$guest/vmlinuz"
+	vm_start m -m 128 -display none -serial null -kernel "$guest/vmlinuz"
 	ask info status; told "VM status: running"
 	ask stop; told ""
 	ask stop; told ""
@@ -129,9 +129,9 @@ refused() {
 
 @test "physical memory: dump and save" {
 	vm_paused m
-	ask pmemsave 0 0x4000000 ram
+	ask pmemsave 0 0x8000000 ram
 	[ "$status" -eq 0 ]
-	[ "$(stat -c %s ram)" -eq 67108864 ]
+	[ "$(stat -c %s ram)" -eq 134217728 ]
 	# the same bytes another way
 	off=$((0x10000))
 	want=$(dd if=ram bs=1 skip=$off count=16 2>/dev/null | od -An -tx1 | sed 's/ \(..\)/ 0x\1/g')
@@ -144,7 +144,7 @@ refused() {
 	ask xp 0x80000000; refused "cannot access memory at 0x80000000"
 	ask xp/99999x 0; refused "format: count over 65536: 99999"
 	ask xp/4q 0; refused "bad format: '/4q'"
-	ask pmemsave 0x3fff000 0x2000 past; refused "cannot access memory at 0x4000000"
+	ask pmemsave 0x7fff000 0x2000 past; refused "cannot access memory at 0x8000000"
 	ask pmemsave 0 16 /nonexistent/x
 	refused "/nonexistent/x: No such file or directory"
 }
@@ -196,7 +196,7 @@ refused() {
 @test "the socket serves nc, several at once, and outlives rude ones" {
 	vm_paused m
 	command -v socat >/dev/null || skip "socat is not installed"
-	[ "$(stat -c %a "$dir/mon")" = 600 ]
+	[ "$(stat -c %a "$dir/mon")" = 700 ]
 	run sh -c "echo info name | socat -t 5 - UNIX-CONNECT:$dir/mon"
 	[[ $output == *"(vm) m"* ]]
 	# no newline at the end is a line too

@@ -65,7 +65,7 @@ teardown() {
 	set g [lindex $argv 0]
 	spawn sh
 	expect -re {[#$] $}
-	send "stty -a >before; vm-run -name tty -S -m 64 -nographic -kernel $g/vmlinuz; echo status-\$?; stty -a >after\r"
+	send "stty -a >before; vm-run -name tty -S -m 128 -nographic -kernel $g/vmlinuz; echo status-\$?; stty -a >after\r"
 	while {![file exists [lindex $argv 1]/vm/tty/mon]} { after 50 }
 	send "\001x"
 	expect {
