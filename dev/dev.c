@@ -35,17 +35,6 @@ static struct devctx ctx;
 static struct timer timers[NTIMER];
 static uint64_t guest_errors;
 
-/* The configuration page is state too, but lives in the PCI space. */
-static const struct field cfg_fields[] = {
-	{ "config", 0, PAGE_SIZE_4K, 1, false },
-	FIELD_END
-};
-static const struct dev cfg_dev = {
-	.name = "pci-config",
-	.state_size = PAGE_SIZE_4K,
-	.fields = cfg_fields,
-};
-
 static size_t
 state_bytes(const struct dev *dev)
 {
@@ -212,44 +201,6 @@ op_reset(void *arg)
 		the_dev->reset(&ctx);
 }
 
-int
-dev_save_all(struct devctx *d, FILE *f)
-{
-	uint8_t page[PAGE_SIZE_4K];
-
-	if (dev_save(d->dev, d->st, f))
-		return -1;
-	if (d->cfg == NULL)
-		return 0;
-	memcpy(page, d->cfg, PAGE_SIZE_4K);
-	return dev_save(&cfg_dev, page, f);
-}
-
-int
-dev_load_all(struct devctx *d, FILE *f)
-{
-	uint8_t page[PAGE_SIZE_4K];
-	uint8_t *tmp;
-	int ret = -1;
-
-	tmp = malloc(state_bytes(d->dev) + 1);
-	if (tmp == NULL)
-		return -1;
-	memcpy(tmp, d->st, d->dev->state_size);
-	if (dev_load(d->dev, tmp, f) ||
-	    (d->cfg != NULL && dev_load(&cfg_dev, page, f)))
-		goto out;
-	memcpy(d->st, tmp, d->dev->state_size);
-	if (d->cfg != NULL)
-		memcpy(d->cfg, page, PAGE_SIZE_4K);
-	if (d->dev->loaded)
-		d->dev->loaded(d);
-	ret = 0;
-out:
-	free(tmp);
-	return ret;
-}
-
 static FILE *
 stream(int fd, const char *mode)
 {
@@ -272,7 +223,7 @@ op_save(void *arg, int fd)
 
 	if (f == NULL)
 		return -1;
-	ret = dev_save_all(&ctx, f);
+	ret = dev_save(the_dev, ctx.st, f);
 	return fclose(f) ? -1 : ret;
 }
 
@@ -284,11 +235,13 @@ op_load(void *arg, int fd)
 
 	if (f == NULL)
 		return -1;
-	ret = dev_load_all(&ctx, f);
+	ret = dev_load(the_dev, ctx.st, f);
 	/* leave the shared offset behind what was used, not read ahead */
 	if (ret == 0 && ftell(f) >= 0)
 		lseek(fd, ftell(f), SEEK_SET);
 	fclose(f);
+	if (ret == 0 && the_dev->loaded)
+		the_dev->loaded(&ctx);
 	return ret;
 }
 

@@ -86,8 +86,8 @@ struct dev_test {
 	char		op;	/* 'w' write, 'r' read and compare, 'R' reset,
 				 * 'i' line `off` must be at level `val`,
 				 * 't' let `val` ns of guest time pass,
-				 * 'c' PCI config write, 'C' read and compare;
-				 * 0 ends the table */
+				 * 'c' PCI config write (range = devfn), 'C' read
+				 * and compare; 0 ends the table */
 	uint8_t		range, size;
 	uint64_t	off, val, mask;	/* mask 0: all bits of size */
 };

@@ -18,6 +18,7 @@
 
 #define NRANGE	64
 #define NTIMER	8
+#define NFN	8
 
 struct claim {
 	enum space	space;
@@ -33,12 +34,15 @@ struct bench {
 	uint32_t	level[IRQ_LINES];
 	int64_t		now;
 	struct { int64_t ns; void (*fn)(struct devctx *); } timer[NTIMER];
-	uint8_t		cfg[PAGE_SIZE_4K];
+	uint8_t		cfg[NFN][PAGE_SIZE_4K];
+	int		devfn[NFN];
+	unsigned	nfn;
 	unsigned	events;
 };
 
 static const struct opt no_opts[] = { { 0 } };
 static struct map blank_map;
+static struct loop *loop;
 static int failed;
 
 static void
@@ -99,8 +103,13 @@ t_pci(struct devctx *d, int devfn)
 {
 	struct bench *b = d->hostarg;
 
+	if (b->nfn == NFN) {
+		errno = ENOSPC;
+		return -1;
+	}
 	d->devfn = devfn < 0 ? 0x10 : devfn;
-	d->cfg = b->cfg;
+	d->cfg = b->cfg[b->nfn];
+	b->devfn[b->nfn++] = d->devfn;
 	return d->devfn;
 }
 
@@ -188,7 +197,9 @@ bench_new(const struct dev *dev, char **argv)
 		b->timer[i].ns = -1;
 	b->part.map = &blank_map;
 	b->part.ram = b->ram;
-	b->part.loop = loop_new();
+	if (loop == NULL)
+		loop = loop_new();
+	b->part.loop = loop;
 	b->part.nvcpu = 1;
 	b->part.bus = -1;
 	b->part.kick = -1;
@@ -272,6 +283,7 @@ vector(struct bench *b, const struct dev_test *t, unsigned i)
 	const struct dev *dev = b->ctx.dev;
 	uint64_t mask = t->mask ? t->mask : ones(t->size), got;
 	uint32_t w = 0;
+	unsigned fn;
 
 	switch (t->op) {
 	case 'R':
@@ -288,12 +300,14 @@ vector(struct bench *b, const struct dev_test *t, unsigned i)
 		return true;
 	case 'c':
 		if (dev->config)
-			dev->config(&b->ctx, 0, (unsigned)t->off, t->size,
-			    (uint32_t)t->val);
+			dev->config(&b->ctx, t->range, (unsigned)t->off,
+			    t->size, (uint32_t)t->val);
 		return true;
 	case 'C':
-		if (t->off + t->size <= sizeof b->cfg)
-			memcpy(&w, b->cfg + t->off, t->size & 7);
+		for (fn = 0; fn + 1 < b->nfn && b->devfn[fn] != t->range; )
+			fn++;
+		if (t->off + t->size <= PAGE_SIZE_4K)
+			memcpy(&w, b->cfg[fn] + t->off, t->size & 7);
 		got = w;
 		break;
 	case 'i':
@@ -340,7 +354,7 @@ saved(struct bench *b, size_t *len)
 	char *buf = NULL;
 	FILE *f = open_memstream(&buf, len);
 
-	if (f == NULL || dev_save_all(&b->ctx, f) || fclose(f)) {
+	if (f == NULL || dev_save(b->ctx.dev, b->ctx.st, f) || fclose(f)) {
 		printf("not ok - save: %s\n", strerror(errno));
 		exit(1);
 	}
@@ -355,8 +369,10 @@ load(struct bench *b, const char *buf, size_t len)
 
 	if (f == NULL)
 		return -1;
-	ret = dev_load_all(&b->ctx, f);
+	ret = dev_load(b->ctx.dev, b->ctx.st, f);
 	fclose(f);
+	if (ret == 0 && b->ctx.dev->loaded)
+		b->ctx.dev->loaded(&b->ctx);
 	return ret;
 }
 
@@ -459,8 +475,8 @@ poke(struct bench *b)
 		return;
 	case 3: case 4: case 5:
 		size = size == 8 ? 4 : size;
-		if (dev->config && b->ctx.cfg)
-			dev->config(&b->ctx, (unsigned)(rnd() % 8),
+		if (dev->config && b->nfn)
+			dev->config(&b->ctx, (unsigned)b->devfn[rnd() % b->nfn],
 			    (unsigned)(rnd() % (rnd() % 4 ? 256 : 4096)) &
 			    ~(size - 1), size, (uint32_t)val);
 		return;

@@ -11,8 +11,4 @@ int	selftest(const struct dev *, char **argv);
 
 /* Claim the fixed ranges: 0, or 1 + the number of the one refused. */
 int	dev_claim(struct devctx *);
-/* State and, for a PCI function, its configuration page. */
-int	dev_save_all(struct devctx *, FILE *);
-int	dev_load_all(struct devctx *, FILE *);
-
 #endif
