@@ -255,10 +255,8 @@ boundary(struct cpu *c)
 			c->nmi_pending = 1;
 		if (req & REQ_FLUSH)
 			tlb_flush_all(c);
-		if (req & REQ_INIT) {
+		if (req & REQ_INIT)
 			x86_init_ap(c);
-			lapic_init_reset(irq_lapic(c));
-		}
 		if (req & REQ_SIPI && c->wait_sipi)
 			x86_sipi(c, c->sipi_vector);
 	}

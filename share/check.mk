@@ -18,14 +18,14 @@ demo:
 
 # Boots of 32-bit and full kernels are part of the tests.
 check:
-	@share/need build test guest
+	@share/need build test guest rootfs
 	@$(MAKE) --no-print-directory -j$(NPROC) all
-	@share/guest $(B)/guest cloud amd64 686
+	@share/guest $(B)/guest cloud amd64 686 debian
 	@share/check $(T)
 
 guest:
-	@share/need guest
-	@share/guest $(B)/guest cloud amd64 686
+	@share/need guest rootfs
+	@share/guest $(B)/guest cloud amd64 686 debian
 
 bench:
 	@share/need build guest bench

@@ -147,6 +147,9 @@ struct cpu {
 	uint8_t		xlive;		/* guest FPU state is in host registers */
 	/* exception being delivered, for double faults: -1 none */
 	int		exc_vector;
+	int		exc_pending;	/* raised, not delivered: -1 none */
+	uint32_t	exc_err;
+	uint64_t	int_rip;	/* of the int n being delivered, ~0 */
 	int		exc_host;	/* from a host fault in emitted code */
 	struct xsave_area xsave;	/* standard format, when !xlive */
 
@@ -201,6 +204,7 @@ struct insn {
 	uint8_t		nop;		/* explicit operands */
 	uint8_t		raw[15];
 	uint8_t		enc;		/* ZydisInstructionEncoding */
+	uint8_t		isa;		/* ZydisISAExt */
 	uint16_t	opcode;		/* opcode byte | map << 8 */
 	uint16_t	fl_read, fl_write;	/* status flags (FL_*) tested;
 					 * set, cleared or left undefined */
@@ -237,6 +241,9 @@ struct walk {
 };
 int	x86_walk(struct cpu *, uint64_t linear, int access, unsigned mmu,
 	    struct walk *);
+/* tlb.c: make the page known to emitted code, if it may be. */
+void	tlb_fill(struct cpu *, uint64_t linear, int access, unsigned mmu,
+	    const struct walk *);
 /* Linear -> physical for debuggers: no A/D updates, no checks. ~0: unmapped */
 uint64_t x86_debug_phys(struct cpu *, uint64_t linear);
 

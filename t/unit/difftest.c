@@ -62,12 +62,11 @@ bool irq_ready(struct cpu *c) { return false; }
 int irq_vector(struct cpu *c) { return -1; }
 struct devctx *irq_lapic(struct cpu *c) { return NULL; }
 void irq_halt(struct cpu *c) { c->req |= REQ_STOP; cpu_exit_loop(c); }
-int lapic_rdmsr(struct devctx *d, uint32_t m, uint64_t *v) { return -1; }
-int lapic_wrmsr(struct devctx *d, uint32_t m, uint64_t v) { return -1; }
-uint8_t lapic_get_tpr(struct devctx *d) { return 0; }
-void lapic_set_tpr(struct devctx *d, uint8_t v) {}
-void lapic_init_reset(struct devctx *d) {}
-uint64_t lapic_base(struct devctx *d) { return 0; }
+uint64_t cpu_tsc(struct cpu *c) { return __builtin_ia32_rdtsc(); }
+int irq_rdmsr(struct cpu *c, uint32_t m, uint64_t *v) { return -1; }
+int irq_wrmsr(struct cpu *c, uint32_t m, uint64_t v) { return -1; }
+uint8_t irq_get_tpr(struct cpu *c) { return 0; }
+void irq_set_tpr(struct cpu *c, uint8_t v) {}
 
 static uint64_t
 rnd(void)
