@@ -316,6 +316,9 @@ int	part_event(struct part *, const char *fmt, ...)
 int	part_ask(struct part *, const char *whom, const char *question,
 	    char **reply);
 int	part_ready(struct part *);
+/* A socket this part made in the file system: the broker removes it at the end.
+ * Before part_ready only. */
+int	part_cleanup(struct part *, const char *path);
 /* Serve until quit or EOF: control lines, channel, loop. Returns exit code. */
 int	part_run(struct part *);
 /* Guest clock (ns), and a timer on it (fires only while running). */
@@ -377,18 +380,22 @@ int	sandbox(const char *prog);
 
 /* --------------------------------------------------- character back ends
  * chardev.c: stdio, mon:stdio, pty, null, none, file:PATH, pipe:PATH,
- * unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait],
+ * unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait][,telnet],
+ * [,reconnect=SECONDS],
  * udp:[RH]:RP[@[LH]:LP], telnet:HOST:PORT[,server][,nowait], vc is an error.
  */
 struct chardev;
 typedef void chardev_in_fn(void *arg, const uint8_t *buf, size_t n);
-/* `why` gets one line on failure (NULL returned). `escape`: handle Ctrl-a. */
+/* `why` gets one line on failure (NULL returned).  A terminal and mon:stdio
+ * have the keys after Ctrl-a. */
 struct chardev *chardev_open(struct loop *, const char *spec, struct part *,
 	    chardev_in_fn *, void *arg, char *why, size_t whylen);
 /* Never blocks; returns bytes taken (the rest is retried by the caller when
  * `writable` is called, or dropped if nobody is connected). */
 size_t	chardev_write(struct chardev *, const uint8_t *buf, size_t n);
 void	chardev_writable(struct chardev *, void (*fn)(void *), void *arg);
+/* Called for a break on the line (Ctrl-a b, telnet BRK). */
+void	chardev_break(struct chardev *, void (*fn)(void *), void *arg);
 /* Flow control: no input is delivered while paused. */
 void	chardev_pause(struct chardev *, bool);
 const char *chardev_info(struct chardev *);	/* "pty:/dev/pts/3" */

@@ -289,6 +289,17 @@ part_ready(struct part *p)
 }
 
 int
+part_cleanup(struct part *p, const char *path)
+{
+	char buf[512], cwd[200] = "";
+
+	if (*path != '/' && getcwd(cwd, sizeof cwd - 1) != NULL)
+		strlcat(cwd, "/", sizeof cwd);
+	snprintf(buf, sizeof buf, "cleanup '%s%s'", cwd, path);
+	return simple(p, NULL, NULL, buf);
+}
+
+int
 part_event(struct part *p, const char *fmt, ...)
 {
 	char buf[512];
