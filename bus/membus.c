@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "broker.h"
@@ -154,7 +156,9 @@ main(int argc, char **argv, char **envp)
 {
 	static struct broker b;
 	static struct mfile mf;
+	struct termios tty;
 	char why[512];
+	bool have_tty;
 	int code;
 
 	setproctitle_init(argc, argv, envp);
@@ -185,7 +189,13 @@ main(int argc, char **argv, char **envp)
 	closefrom(3);		/* the machine file among others */
 	setproctitle("-membus %s", mf.name);
 	part_places(&b);
+	have_tty = tcgetattr(0, &tty) == 0;
 	code = run(&b);
+	if (have_tty && !mf.daemonize) {
+		/* a part that was killed has left it raw */
+		signal(SIGTTOU, SIG_IGN);
+		tcsetattr(0, TCSANOW, &tty);
+	}
 	if (b.pid_written)
 		unlink(mf.pidfile);
 	rundir_remove(&b);

@@ -20,6 +20,8 @@
 
 #define PTY_LOOK_NS	500000000
 
+static void deliver_held(void *);
+
 static struct chardev *owner;	/* of the terminal: one a process */
 
 static void
