@@ -43,6 +43,8 @@ struct machine {
 	_Atomic uint64_t map_seq;	/* of the map the TLBs were filled from */
 	size_t		tb_size;	/* code cache bytes */
 	bool		check;		/* -accel check */
+	bool		log_int, log_guest, log_asm;	/* -d items; log_on() may
+					 * use vector registers */
 };
 extern struct machine machine;
 
@@ -99,7 +101,7 @@ struct devctx *irq_lapic(struct cpu *);
 int	irq_rdmsr(struct cpu *, uint32_t msr, uint64_t *val);
 int	irq_wrmsr(struct cpu *, uint32_t msr, uint64_t val);
 void	irq_set_tpr(struct cpu *, uint8_t cr8);
-uint8_t	irq_get_tpr(struct cpu *);
+uint8_t	irq_get_tpr(struct cpu *);		/* all of TPR; CR8 is >> 4 */
 
 /* ---- placed.c */
 int	placed_init(void);

@@ -176,7 +176,7 @@ ask_reg(struct cpu *c, const char *name, FILE *f)
 		return 0;
 	}
 	if (strcmp(name, "cr8") == 0) {
-		fprintf(f, "0x%x", irq_get_tpr(c));
+		fprintf(f, "0x%x", irq_get_tpr(c) >> 4);
 		return 0;
 	}
 	for (i = 0; i < sizeof(regs) / sizeof(regs[0]); i++)

@@ -62,7 +62,7 @@ int	lapic_rdmsr(struct devctx *, uint32_t msr, uint64_t *val);
 int	lapic_wrmsr(struct devctx *, uint32_t msr, uint64_t val);
 uint64_t lapic_base(struct devctx *);	/* IA32_APIC_BASE value */
 void	lapic_set_tpr(struct devctx *, uint8_t cr8);	/* CR8: bits 7:4 of TPR */
-uint8_t	lapic_get_tpr(struct devctx *);
+uint8_t	lapic_get_tpr(struct devctx *);	/* all of TPR */
 void	lapic_init_reset(struct devctx *);	/* INIT: keeps id and base */
 
 /* ---- 8254: counters 0-2 at 0x40-0x43, port 0x61 gate/speaker bits */

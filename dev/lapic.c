@@ -668,7 +668,7 @@ lapic_set_tpr(struct devctx *d, uint8_t cr8)
 uint8_t
 lapic_get_tpr(struct devctx *d)
 {
-	return (uint8_t)(((struct lapic_st *)d->st)->tpr >> 4 & 15);
+	return (uint8_t)((struct lapic_st *)d->st)->tpr;
 }
 
 /* ------------------------------------------------------------ for cpu/irq.c */

@@ -304,7 +304,7 @@ lapic_priority(struct devctx *l)
 	IS(L(0x80), 0x40);
 	IS(lapic_highest(l), (unsigned long long)-1);
 	LW(0x80, 0x30);
-	IS(lapic_get_tpr(l), 3);
+	IS(lapic_get_tpr(l), 0x30);
 	IS(lapic_ack(l), 0x41);
 	LW(0xb0, 0);
 	lapic_accept(l, LAPIC_FIXED, 5, false);		/* illegal vector */

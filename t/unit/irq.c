@@ -319,7 +319,7 @@ test_apic(void)
 
 	group = "TPR";
 	irq_set_tpr(c0, 7);
-	IS(irq_get_tpr(c0), 7);
+	IS(irq_get_tpr(c0), 0x70);
 	irq_msi_deliver(0xfee00000, 0x71);
 	*c0->poll = 0;
 	IS(irq_ready(c0), 0);
