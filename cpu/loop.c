@@ -132,6 +132,9 @@ jit_start(size_t tb_size)
 	struct sigaction sa;
 	unsigned i;
 
+	machine.log_int = log_on("int");
+	machine.log_guest = log_on("guest_errors");
+	machine.log_asm = log_on("in_asm");
 	if (block_init(tb_size, machine.ram) < 0 || stub_init() < 0)
 		return -1;
 	memset(&sa, 0, sizeof(sa));

@@ -47,6 +47,10 @@ parse(uint32_t mode, const struct insn *in, struct enc *x)
 
 	*x = (struct enc){ 0 };
 	for (;; p++) {
+		if (m64 && (*p & 0xf0) == 0x40) {
+			x->rex = *p;
+			continue;
+		}
 		if (*p == 0x66)
 			x->p66 = 1;
 		else if (*p == 0xf2 || *p == 0xf3)
@@ -56,9 +60,8 @@ parse(uint32_t mode, const struct insn *in, struct enc *x)
 		else if (*p != 0x67 && *p != 0x2e && *p != 0x36 && *p != 0x3e &&
 		    *p != 0x26 && *p != 0x64 && *p != 0x65)
 			break;
+		x->rex = 0;	/* only the last prefix counts as REX */
 	}
-	if (m64 && (*p & 0xf0) == 0x40)
-		x->rex = *p++;
 	x->w = x->rex >> 3 & 1;
 	if ((*p == 0xc4 || *p == 0xc5) && (m64 || (p[1] & 0xc0) == 0xc0)) {
 		if (*p == 0xc5) {
@@ -387,6 +390,15 @@ copy_insn(struct tr *t, const struct insn *in)
 		if (s[i].host >= 8)
 			need_rex = true;
 	hi = x.vex ? -1 : high_byte(in, need_rex);
+	if (hi == 0 && in->mnem == ZYDIS_MNEMONIC_CMPXCHG) {
+		/* al takes part itself: a copy of ah instead of a swap */
+		e_lea(e, 1, S1, S1, S2, 0, 0);
+		e_swap_bytes(e, 0);
+		e_mov_rr(e, 0, S2, H_AX);
+		e_swap_bytes(e, 0);
+		put(e, &x, S2, S1, H_NONE, 0, true, false);
+		return;
+	}
 	for (i = 0; i < ns; i++) {
 		unsigned h = s[i].host;
 

@@ -191,6 +191,7 @@ x86_decode(uint32_t mode, const uint8_t *p, unsigned n, struct insn *in)
 		in->fl_write = flags_of(z.cpu_flags->modified |
 		    z.cpu_flags->set_0 | z.cpu_flags->set_1 |
 		    z.cpu_flags->undefined);
+		in->fl_undef = flags_of(z.cpu_flags->undefined);
 	}
 	nop = z.operand_count_visible < 4 ? z.operand_count_visible : 4;
 	in->nop = (uint8_t)nop;

@@ -340,7 +340,7 @@ longmode(struct cpu *c, int vector, int kind, uint32_t err)
 void
 x86_interrupt(struct cpu *c, int vector, int kind, uint32_t err)
 {
-	if (log_on("int")) {
+	if (machine.log_int) {
 		cpu_fpu_flush(c);
 		log_line("int %#x kind %d err %#x cs:rip %x:%llx cr2 %llx",
 		    (unsigned)vector, kind, err, c->seg[CS].sel,

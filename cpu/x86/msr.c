@@ -129,7 +129,7 @@ x86_rdmsr(struct cpu *c, uint32_t msr, uint64_t *v)
 		*v = c->tsc_aux;
 		break;
 	default:
-		if (log_on("guest_errors")) {
+		if (machine.log_guest) {
 			cpu_fpu_flush(c);
 			log_once("rdmsr", msr, "rdmsr %#x: no such register",
 			    msr);
@@ -263,7 +263,7 @@ x86_wrmsr(struct cpu *c, uint32_t msr, uint64_t v)
 		c->tsc_aux = (uint32_t)v;
 		break;
 	default:
-		if (log_on("guest_errors")) {
+		if (machine.log_guest) {
 			cpu_fpu_flush(c);
 			log_once("wrmsr", msr, "wrmsr %#x: no such register",
 			    msr);

@@ -208,6 +208,7 @@ struct insn {
 	uint16_t	opcode;		/* opcode byte | map << 8 */
 	uint16_t	fl_read, fl_write;	/* status flags (FL_*) tested;
 					 * set, cleared or left undefined */
+	uint16_t	fl_undef;	/* part of fl_write */
 	struct operand	op[4];
 };
 /* Decode at `p` (n bytes available, at most 15).  Length; 0: #UD; -1: needs

@@ -335,10 +335,26 @@ excluded(const struct insn *in)
 		if (o->type == OP_REG && o->act & 2 &&
 		    (o->reg == RBP || o->reg == RSI))
 			return true;
-		if (o->type == OP_MEM && (o->base == 0xff || o->index != 0xff))
+		if (o->type == OP_MEM && (o->base == 0xff || o->index != 0xff ||
+		    o->seg == FS || o->seg == GS || (o->base != 16 &&
+		    (o->disp < -128 || o->disp > 0xd00))))
 			return true;
 	}
-	return in->mnem == ZYDIS_MNEMONIC_CMPXCHG8B && 0;
+	return false;
+}
+
+static bool
+shifts(const struct insn *in)
+{
+	switch (in->mnem) {
+	case ZYDIS_MNEMONIC_SHL: case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR: case ZYDIS_MNEMONIC_SHLD:
+	case ZYDIS_MNEMONIC_SHRD: case ZYDIS_MNEMONIC_ROL:
+	case ZYDIS_MNEMONIC_ROR: case ZYDIS_MNEMONIC_RCL:
+	case ZYDIS_MNEMONIC_RCR:
+		return true;
+	}
+	return false;
 }
 
 /* One random instruction of at most 15 bytes; its length. */
@@ -417,7 +433,9 @@ generate(uint8_t *b, uint64_t at, struct insn *in)
 		/* bit strings reach anywhere; REX.B makes other base regs */
 		for (i = 0; i < in->nop; i++)
 			if (in->op[i].type == OP_MEM && in->op[i].base != RBP &&
-			    in->op[i].base != RSI && in->op[i].base != 16)
+			    in->op[i].base != RSI && (in->op[i].base != 16 ||
+			    (uint64_t)(at + (unsigned)len +
+			    (uint64_t)in->op[i].disp - DATA) > 0x3f00))
 				break;
 		if (i < in->nop && in->mnem != ZYDIS_MNEMONIC_LEA)
 			continue;
@@ -480,7 +498,7 @@ static const char *const rname[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp",
 	"rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
 
 static int
-differ(struct regs *n, struct regs *g, int nv, int gv)
+differ(struct regs *n, struct regs *g, int nv, int gv, uint64_t flags)
 {
 	unsigned i;
 
@@ -495,7 +513,7 @@ differ(struct regs *n, struct regs *g, int nv, int gv)
 			    (unsigned long long)g->gpr[i]);
 			return 1;
 		}
-	if (nv < 0 && (n->flags ^ g->flags) & FL_STATUS) {
+	if (nv < 0 && (n->flags ^ g->flags) & flags) {
 		fprintf(stderr, "flags: native %03llx, vcpu %03llx\n",
 		    (unsigned long long)n->flags & FL_STATUS,
 		    (unsigned long long)g->flags & FL_STATUS);
@@ -521,7 +539,7 @@ differ(struct regs *n, struct regs *g, int nv, int gv)
 			break;
 	}
 	if (i < 832) {
-		fprintf(stderr, "xsave byte %u: native %02x, vcpu %02x\n", i,
+		fprintf(stderr, "exception %d, xsave byte %u: native %02x, vcpu %02x\n", nv, i,
 		    n->x[i], g->x[i]);
 		return 1;
 	}
@@ -531,7 +549,7 @@ differ(struct regs *n, struct regs *g, int nv, int gv)
 int
 main(int argc, char **argv)
 {
-	uint64_t want = 100000, done = 0, pc = CODE, faults = 0, start_seed;
+	uint64_t want = 100000, done = 0, defined, pc = CODE, faults = 0, start_seed;
 	uint8_t *data = (uint8_t *)DATA, *gdata, init[DATA_N];
 	struct insn in;
 	struct regs r, g;
@@ -575,9 +593,18 @@ main(int argc, char **argv)
 
 		start_seed = seed;
 		n = 1 + (int)(rnd() % 6);
-		for (i = 0, k = 0; i < n; i++) {
+		defined = FL_STATUS;
+		for (i = 0, k = 0; i < n;) {
 			len[i] = generate(b + k, pc + (unsigned)k, &in);
-			k += len[i];
+			if (in.fl_read & ~defined)
+				continue;	/* of undefined flags */
+			/* a shift by 0 defines nothing, by more than 1 not OF */
+			if (shifts(&in))
+				defined &= ~(uint64_t)(FL_OF | FL_AF);
+			else
+				defined |= in.fl_write;
+			defined &= ~(uint64_t)in.fl_undef;
+			k += len[i++];
 		}
 		/* natively: jump to the epilogue; in the vcpu: hlt */
 		memcpy(ram.base + phys(pc), b, (size_t)k);
@@ -596,7 +623,7 @@ main(int argc, char **argv)
 			for (i = 0; i < 5; i++)
 				sigaction(sigs[i], &old[i], NULL);
 			gv = run_guest(&r, pc, &g);
-			bad = differ(&nat, &g, nat_vec, gv);
+			bad = differ(&nat, &g, nat_vec, gv, defined);
 			if (!bad && memcmp(data, gdata, DATA_N)) {
 				for (i = 0; data[i] == gdata[i]; i++)
 					;
