@@ -54,7 +54,7 @@ int
 access_open(struct access *a, int bus, bool poke)
 {
 	char *argv[32], *text = NULL;
-	int fds[3], e;
+	int fds[5], e;
 	uint64_t size;
 
 	memset(a, 0, sizeof *a);
@@ -66,13 +66,17 @@ access_open(struct access *a, int bus, bool poke)
 	free(text);
 	if (ram_attach(&a->ram, fds[0], size) < 0)
 		return bad(a, "RAM: %s", strerror(errno));
-	if (words(a, "pages", argv, 32, &text, fds, 3) < 0)
+	if (words(a, "pages", argv, 32, &text, fds, 5) < 0)
 		return -1;
 	free(text);
 	a->map = map_fd(fds[0], MAP_BYTES, PROT_READ);
 	a->irq = map_fd(fds[1], IRQ_BYTES, PROT_READ | PROT_WRITE);
 	a->pci = map_fd(fds[2], PCI_BYTES, PROT_READ);
-	if (a->map == NULL || a->irq == NULL || a->pci == NULL)
+	a->dirty = map_fd(fds[3], DIRTY_BYTES(size / PAGE_SIZE_4K),
+	    PROT_READ | PROT_WRITE);
+	a->kick = fds[4];
+	if (a->map == NULL || a->irq == NULL || a->pci == NULL ||
+	    a->dirty == NULL)
 		return bad(a, "pages: %s", strerror(errno));
 	if (poke) {
 		e = bus_request(bus, NULL, NULL, NULL, "poke");
@@ -133,6 +137,13 @@ access_part(struct access *a, unsigned num)
 		return NULL;
 	}
 	return r;
+}
+
+void
+access_wrote(struct access *a, const void *p, uint64_t len)
+{
+	if (dirty_touch(a->dirty, &a->ram, p, len))
+		irq_kick(a->irq, 0, a->kick);
 }
 
 static uint64_t
@@ -222,8 +233,10 @@ access_write(struct access *a, enum space space, uint64_t addr, unsigned size,
 		return 0;
 	if (e.part == MAP_RAM) {
 		p = ram_at(&a->ram, addr, size);
-		if (p != NULL)
+		if (p != NULL) {
 			memcpy(p, &val, size);
+			access_wrote(a, p, size);
+		}
 		return 0;
 	}
 	if (e.part == 0)

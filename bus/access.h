@@ -14,6 +14,8 @@ struct access {
 	struct irq_page	*irq;
 	struct pci_space *pci;
 	struct ram	ram;
+	struct dirty	*dirty;
+	int		kick;		/* vcpu 0's */
 	struct chan_ref	ref[PART_MAX];
 	char		why[160];	/* of the last failure */
 };
@@ -30,5 +32,8 @@ int	access_string(struct access *, int write, uint64_t port, unsigned size,
 	    void *buf, unsigned count);
 int	access_config(struct access *, unsigned devfn, unsigned off,
 	    unsigned size, uint32_t val);
+
+/* Guest RAM was written: stale translations are dropped. */
+void	access_wrote(struct access *, const void *p, uint64_t len);
 
 #endif

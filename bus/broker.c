@@ -612,7 +612,7 @@ tool_request(struct peer *p, uint64_t id, char **argv)
 {
 	struct broker *b = p->b;
 	struct peer *to;
-	int fds[3];
+	int fds[5];
 
 	if (strcmp(argv[0], "hello") == 0) {
 		p->state = PEER_READY;
@@ -626,7 +626,9 @@ tool_request(struct peer *p, uint64_t id, char **argv)
 		fds[0] = b->map_fd;
 		fds[1] = b->irq_fd;
 		fds[2] = b->pci_fd;
-		peer_send(p, fds, 3, "@%llu ok", (unsigned long long)id);
+		fds[3] = b->dirty_fd;
+		fds[4] = b->cpukick;
+		peer_send(p, fds, 5, "@%llu ok", (unsigned long long)id);
 	} else if (strcmp(argv[0], "chan") == 0) {
 		to = argv[1] != NULL ? peer_named(b, argv[1]) : NULL;
 		if (to == NULL || to->chan == NULL) {

@@ -679,7 +679,7 @@ alone(char **argv, uint64_t ram)
 	m.smp = 1;
 	m.start = true;
 	m.part[0].chip = argv[0];
-	snprintf(name, sizeof name, "%.29s0", argv[0]);
+	snprintf(name, sizeof name, "%.31s", argv[0]);
 	m.part[0].name = name;
 	for (i = 1; argv[i] != NULL && i < WORDS_MAX; i++)
 		m.part[0].argv[m.part[0].n++] = argv[i];
