@@ -98,10 +98,6 @@ reset(struct devctx *d)
 	n->cfg[7] = 0x22;
 	s->cfg[4] = 0x07;
 	s->cfg[7] = 0x02;
-	for (i = 0x40; i < 0x100; i += 4) {
-		store(n, &i440fx, i, 4, 0);
-		store(s, &piix3, i, 4, 0);
-	}
 	for (i = 0; i < 7; i++)			/* 0xc0000-0xfffff is RAM */
 		store(n, &i440fx, PAM + i, 1, i ? 0x33 : 0x30);
 	store(n, &i440fx, SMRAM, 1, 0x02);
@@ -136,6 +132,26 @@ loaded(struct devctx *d)
 	pci_loaded(&h->fn[1], &piix3);
 }
 
+static const struct dev_test tests[] = {
+	{ 'C', 0, 4, 0x00, 0x12378086 },
+	{ 'C', 0, 4, 0x08, 0x06000002 },
+	{ 'C', 8, 4, 0x00, 0x70008086 },
+	{ 'C', 8, 4, 0x0c, 0x00800000 },	/* multi-function */
+	{ 'C', 8, 4, PIRQ, 0x0b0b0a0a },
+	{ 'c', 8, 1, PIRQ, 0xff },
+	{ 'C', 8, 1, PIRQ, 0x8f },		/* bits 4-6 are reserved */
+	{ 'c', 0, 4, 0x00, 0 },			/* identity is read-only */
+	{ 'C', 0, 4, 0x00, 0x12378086 },
+	{ 'c', 0, 4, 0x10, 0xffffffff },	/* no BARs */
+	{ 'C', 0, 4, 0x10, 0 },
+	{ 'C', 0, 1, PAM, 0x30 },
+	{ 'c', 0, 1, PAM + 1, 0x11 },
+	{ 'R' },
+	{ 'C', 0, 1, PAM + 1, 0x33 },
+	{ 'C', 8, 1, PIRQ, 0x0a },
+	{ 0 }
+};
+
 const struct dev hostbridge = {
 	.name = "hostbridge",
 	.desc = "82441FX host bridge and PIIX3 PCI-ISA bridge",
@@ -148,5 +164,6 @@ const struct dev hostbridge = {
 	.reset = reset,
 	.config = config,
 	.loaded = loaded,
+	.tests = tests,
 };
 DEV_MAIN(hostbridge);

@@ -49,13 +49,15 @@ struct fn_priv {
 	const struct pci_fn *fn;
 	struct pci_state *ps, own;
 	uint8_t		w[256];		/* writable bits */
+	uint8_t		fixed[256];	/* the page as init left it */
 	unsigned	cap_end, cap_last, msix;	/* msix: 0 none */
 	unsigned	line;
 	int		source;
 	struct bar_claim bar[6];
 };
 
-/* A process holds one function, the host bridge's two. */
+/* A process holds one function, the host bridge's two; the self-test makes
+ * chips one after the other, so the oldest gives way. */
 static struct fn_priv table[8];
 static unsigned ntable;
 
@@ -64,7 +66,7 @@ priv(struct devctx *d)
 {
 	unsigned i;
 
-	for (i = 0; i < ntable; i++)
+	for (i = 0; i < sizeof table / sizeof *table; i++)
 		if (table[i].d == d)
 			return &table[i];
 	return NULL;
@@ -121,6 +123,14 @@ static void
 mirror(struct fn_priv *p)
 {
 	memcpy(p->ps->cfg, p->d->cfg, sizeof p->ps->cfg);
+}
+
+/* Once init is over: what no guest and no saved state changes. */
+static void
+fixed(struct fn_priv *p)
+{
+	if (get16(p->fixed) == 0)
+		memcpy(p->fixed, p->d->cfg, sizeof p->fixed);
 }
 
 /* ------------------------------------------------------------------- BARs */
@@ -343,8 +353,7 @@ pci_init(struct devctx *d, const struct pci_fn *fn, int devfn)
 {
 	struct fn_priv *p;
 
-	if (devfn < -1 || devfn > 255 || fn->msix_vectors > MSI_MAX ||
-	    ntable == sizeof table / sizeof *table) {
+	if (devfn < -1 || devfn > 255 || fn->msix_vectors > MSI_MAX) {
 		errno = EINVAL;
 		return -1;
 	}
@@ -352,13 +361,13 @@ pci_init(struct devctx *d, const struct pci_fn *fn, int devfn)
 	if (devfn < 0)
 		return -1;
 	d->devfn = devfn;
-	if (d->part)
-		d->cfg = d->part->pci->fn[devfn];
 	if (!d->cfg) {
 		errno = EFAULT;
 		return -1;
 	}
-	p = &table[ntable++];
+	p = priv(d);
+	if (!p)
+		p = &table[ntable++ % (sizeof table / sizeof *table)];
 	memset(p, 0, sizeof *p);
 	p->d = d;
 	p->fn = fn;
@@ -392,7 +401,6 @@ pci_init(struct devctx *d, const struct pci_fn *fn, int devfn)
 		p->msix = pci_cap(d, CAP_MSIX, body, sizeof body);
 		p->w[p->msix + 3] = 0xc0;
 	}
-	mirror(p);
 	return 0;
 }
 
@@ -412,7 +420,6 @@ pci_cap(struct devctx *d, uint8_t id, const void *body, unsigned len)
 	d->cfg[STATUS] |= STATUS_CAPS;
 	p->cap_last = at;
 	p->cap_end = (at + len + 2 + 3) & ~3u;
-	mirror(p);
 	return at;
 }
 
@@ -433,15 +440,14 @@ pci_reset(struct devctx *d, const struct pci_fn *fn)
 
 	if (!p)
 		return;
+	fixed(p);
+	memcpy(d->cfg, p->fixed, sizeof p->fixed);
 	for (i = 0; i < 6; i++)
 		if (fn->bar[i].size)
 			cmd |= fn->bar[i].space == SPACE_IO ? CMD_IO : CMD_MEM;
 	put16(d->cfg + COMMAND, cmd);
 	put16(d->cfg + STATUS, p->cap_last ? STATUS_CAPS : 0);
-	d->cfg[0x0c] = d->cfg[0x0d] = 0;
 	d->cfg[INT_LINE] = !fn->intpin ? 0 : p->line - IRQ_PIRQ < 2 ? 10 : 11;
-	if (p->msix)
-		d->cfg[p->msix + 3] &= 0x3f;
 	memset(p->ps->msix, 0, sizeof p->ps->msix);
 	for (i = 0; i < fn->msix_vectors; i++)
 		p->ps->msix[i * 4 + 3] = 1;	/* masked */
@@ -520,17 +526,12 @@ pci_loaded(struct devctx *d, const struct pci_fn *fn)
 		return;
 	if (p->ps != &p->own) {
 		/* identity and read-only bits are ours, not the file's */
+		fixed(p);
 		for (i = 0; i < 256; i++)
-			if (p->w[i] || (i >= BARS && i < BARS + 24))
-				d->cfg[i] = (uint8_t)((d->cfg[i] & ~p->w[i]) |
-				    (p->ps->cfg[i] & p->w[i]));
+			d->cfg[i] = (uint8_t)((p->fixed[i] & ~p->w[i]) |
+			    (p->ps->cfg[i] & p->w[i]));
 		for (i = 0; i < 6; i++)
-			if (fn->bar[i].size)
-				bar_written(p, i, get32(p->ps->cfg + BARS +
-				    i * 4));
-			else if (i && fn->bar[i - 1].is64)
-				bar_written(p, i, get32(p->ps->cfg + BARS +
-				    i * 4));
+			bar_written(p, i, get32(p->ps->cfg + BARS + i * 4));
 		d->cfg[STATUS + 1] = p->ps->cfg[STATUS + 1];
 		for (i = 0; i < MSI_MAX; i++)
 			p->ps->msix[i * 4 + 3] &= 1;
@@ -547,4 +548,13 @@ pci_dma(struct devctx *d, uint64_t gpa, uint64_t len)
 	if (!(d->cfg[COMMAND] & CMD_MASTER))
 		return NULL;
 	return ram_at(d->ram, gpa, len);
+}
+
+void
+dev_dma_wrote(struct devctx *d, const void *host, uint64_t len)
+{
+	struct part *p = d->part;
+
+	if (p && p->dirty && dirty_touch(p->dirty, d->ram, host, len))
+		irq_kick(p->irq.page, 0, p->irq.kick);
 }
