@@ -267,22 +267,63 @@ masked(struct cpu *c, const struct insn *in)
 
 /* ------------------------------------------------------------------ native */
 
-/* Bit offset of bt m,r and friends moves the operand. */
-static uint64_t
+/*
+ * BT, BTS, BTR, BTC on memory with the bit number in a register, which moves
+ * the operand by any distance (SDM 2).  Always atomic where it is RAM.
+ */
+static bool
 bit_string(struct cpu *c, const struct insn *in)
 {
-	int64_t v;
+	const struct operand *m = &in->op[0];
+	unsigned size = in->opsize, mmu = MODE_MMU(c->mode), bit;
+	bool rd = in->mnem == ZYDIS_MNEMONIC_BT, old;
+	int acc = rd ? ACC_READ : ACC_WRITE;
+	uint64_t lin, ea, mask, v;
+	uint8_t *p;
+	int64_t n;
 
-	if ((in->mnem != ZYDIS_MNEMONIC_BT && in->mnem != ZYDIS_MNEMONIC_BTS &&
+	if ((!rd && in->mnem != ZYDIS_MNEMONIC_BTS &&
 	    in->mnem != ZYDIS_MNEMONIC_BTR && in->mnem != ZYDIS_MNEMONIC_BTC) ||
-	    in->op[1].type != OP_REG)
-		return 0;
-	v = (int64_t)c->gpr[in->op[1].reg];
-	if (in->opsize == 2)
-		return (uint64_t)(((int16_t)v >> 4) * 2);
-	if (in->opsize == 4)
-		return (uint64_t)((int64_t)((int32_t)v >> 5) * 4);
-	return (uint64_t)((v >> 6) * 8);
+	    m->type != OP_MEM || in->op[1].type != OP_REG)
+		return false;
+	n = (int64_t)c->gpr[in->op[1].reg];
+	n = size == 2 ? (int16_t)n : size == 4 ? (int32_t)n : n;
+	bit = (unsigned)n & (size * 8 - 1);
+	ea = x86_ea(c, in, m) + (uint64_t)((n - (int64_t)bit) / 8);
+	if (in->addrsize < 8)
+		ea &= in->addrsize == 4 ? 0xffffffffull : 0xffffull;
+	lin = x86_linear(c, m->seg, ea, size, acc);
+	/* one byte holds the bit: no crossing to think of for RAM */
+	p = (lin & 0xfff) + size <= 4096 ? x86_host(c, lin, acc, mmu) : NULL;
+	mask = 1ull << bit;
+	if (p) {
+		uint8_t *q = p + bit / 8, b = (uint8_t)(1u << (bit & 7)), o;
+
+		if (rd)
+			o = *(volatile uint8_t *)q;
+		else if (in->mnem == ZYDIS_MNEMONIC_BTS)
+			o = __atomic_fetch_or(q, b, __ATOMIC_SEQ_CST);
+		else if (in->mnem == ZYDIS_MNEMONIC_BTR)
+			o = __atomic_fetch_and(q, (uint8_t)~b, __ATOMIC_SEQ_CST);
+		else
+			o = __atomic_fetch_xor(q, b, __ATOMIC_SEQ_CST);
+		old = o & b;
+	} else {
+		if (!rd)
+			x86_probe(c, lin, size, ACC_WRITE, mmu);
+		v = x86_ld(c, lin, size, mmu);
+		old = v & mask;
+		if (in->mnem == ZYDIS_MNEMONIC_BTS)
+			v |= mask;
+		else if (in->mnem == ZYDIS_MNEMONIC_BTR)
+			v &= ~mask;
+		else
+			v ^= mask;
+		if (!rd)
+			x86_st(c, lin, size, v, mmu);
+	}
+	c->eflags = old ? c->eflags | FL_CF : c->eflags & ~(uint64_t)FL_CF;
+	return true;
 }
 
 static void
@@ -327,7 +368,7 @@ native(struct cpu *c, const struct insn *in)
 	}
 	size = m->size ? m->size : 1;
 	acc = m->act & 2 ? ACC_WRITE : ACC_READ;
-	ea = x86_ea(c, in, m) + bit_string(c, in);
+	ea = x86_ea(c, in, m);
 	if (in->addrsize < 8)
 		ea &= in->addrsize == 4 ? 0xffffffffull : 0xffffull;
 	lin = x86_linear(c, m->seg, ea, size, (int)acc);
@@ -383,7 +424,7 @@ x86_run_insn(struct cpu *c, const struct insn *in)
 	default:
 		break;
 	}
-	if (masked(c, in)) {
+	if (masked(c, in) || bit_string(c, in)) {
 		c->rip = next;
 		return;
 	}

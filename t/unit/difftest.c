@@ -316,30 +316,107 @@ run_guest(const struct regs *in, uint64_t pc, struct regs *out)
 
 /* ------------------------------------------------------------- generation */
 
+/*
+ * What registers are for in the sequence being made: an address is computed
+ * only from registers that still hold what they started with.
+ */
+enum { ANY, BASE, INDEX };
+static uint8_t role[16];
+static uint32_t written;
+
 static bool
-excluded(const struct insn *in)
+want_role(unsigned r, int as)
 {
+	if (r > 15)
+		return true;
+	if (written >> r & 1 || (role[r] != ANY && role[r] != as))
+		return false;
+	role[r] = (uint8_t)as;
+	return true;
+}
+
+static uint32_t
+gpr_bit(ZydisRegister r)
+{
+	ZydisRegister l = ZydisRegisterGetLargestEnclosing(
+	    ZYDIS_MACHINE_MODE_LONG_64, r);
+
+	return l >= ZYDIS_REGISTER_RAX && l <= ZYDIS_REGISTER_R15 ?
+	    1u << (l - ZYDIS_REGISTER_RAX) : 0;
+}
+
+/* Take the instruction into the sequence, or say no. */
+static bool
+accept(const uint8_t *b, const struct insn *in, uint64_t at)
+{
+	static ZydisDecoder dec;
+	static bool ready;
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	uint8_t keep[16];
+	uint32_t wr = 0;
 	unsigned i;
 
 	switch (in->mnem) {
-	case ZYDIS_MNEMONIC_RDRAND: case ZYDIS_MNEMONIC_RDSEED:
 	case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE:
 	case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR:
 	case ZYDIS_MNEMONIC_XABORT: case ZYDIS_MNEMONIC_XBEGIN:
-		return true;
+		return false;
 	}
-	for (i = 0; i < in->nop; i++) {
-		const struct operand *o = &in->op[i];
+	if (!ready)
+		ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64,
+		    ZYDIS_STACK_WIDTH_64);
+	ready = true;
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&dec, b, 15, &z, op)))
+		return false;
+	memcpy(keep, role, sizeof(keep));
+	for (i = 0; i < z.operand_count; i++) {
+		const ZydisDecodedOperand *o = &op[i];
 
-		/* rbp and rsi point at the data and stay so */
-		if (o->type == OP_REG && o->act & 2 &&
-		    (o->reg == RBP || o->reg == RSI))
-			return true;
-		if (o->type == OP_MEM && (o->base == 0xff || o->index != 0xff ||
-		    o->seg == FS || o->seg == GS || (o->base != 16 &&
-		    (o->disp < -128 || o->disp > 0xd00))))
-			return true;
+		if (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE &&
+		    o->type == ZYDIS_OPERAND_TYPE_REGISTER)
+			wr |= gpr_bit(o->reg.value);
+		if (o->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+		    in->mnem == ZYDIS_MNEMONIC_LEA)
+			continue;
+		if (o->mem.segment == ZYDIS_REGISTER_FS ||
+		    o->mem.segment == ZYDIS_REGISTER_GS || in->addrsize != 8)
+			goto no;
+		if (o->mem.base == ZYDIS_REGISTER_RIP) {
+			if (at + in->len + (uint64_t)o->mem.disp.value - DATA >
+			    0x3f00)
+				goto no;
+			continue;
+		}
+		if (o->mem.base == ZYDIS_REGISTER_NONE)
+			goto no;
+		if (o->mem.disp.value < -128 || o->mem.disp.value > 0xd00)
+			goto no;
+		if (!want_role((unsigned)__builtin_ctz(
+		    gpr_bit(o->mem.base)), BASE))
+			goto no;
+		if (o->mem.index != ZYDIS_REGISTER_NONE &&
+		    !want_role((unsigned)__builtin_ctz(
+		    gpr_bit(o->mem.index)), INDEX))
+			goto no;
 	}
+	if (in->rep && in->opcode >= 0xa4 && in->opcode <= 0xaf &&
+	    !want_role(RCX, INDEX))
+		goto no;
+	/* bit strings */
+	if (insn_class(cpu->mode, in) == CL_HELPER && in->nop == 2 &&
+	    in->op[0].type == OP_MEM && in->op[1].type == OP_REG &&
+	    !want_role(in->op[1].reg, INDEX))
+		goto no;
+	if (in->mnem == ZYDIS_MNEMONIC_LEAVE && !want_role(RBP, BASE))
+		goto no;
+	written |= wr;
+	/* the stack pointer goes on pointing at the stack */
+	if (in->mnem == ZYDIS_MNEMONIC_PUSH || in->mnem == ZYDIS_MNEMONIC_CALL)
+		written &= ~(1u << RSP);
+	return true;
+no:
+	memcpy(role, keep, sizeof(keep));
 	return false;
 }
 
@@ -357,6 +434,59 @@ shifts(const struct insn *in)
 	return false;
 }
 
+/* Copied, or executed in C though a program may use it. */
+static bool
+testable(const struct insn *in)
+{
+	switch (insn_class(cpu->mode, in)) {
+	case CL_COPY:
+		return true;
+	case CL_STACK:
+		return in->opsize == 8;
+	case CL_HELPER:
+		break;
+	default:
+		return false;
+	}
+	switch (in->mnem) {
+	case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC:
+	case ZYDIS_MNEMONIC_VMASKMOVPS: case ZYDIS_MNEMONIC_VMASKMOVPD:
+	case ZYDIS_MNEMONIC_VPMASKMOVD: case ZYDIS_MNEMONIC_VPMASKMOVQ:
+		return true;
+	}
+	return in->opcode >= 0xa4 && in->opcode <= 0xaf &&
+	    in->opcode != 0xa8 && in->opcode != 0xa9;
+}
+
+/* Control flow that ends up at the next instruction either way. */
+static int
+branch(uint8_t *t)
+{
+	switch (rnd() % 6) {
+	case 0:
+		t[0] = 0xeb;
+		t[1] = 0;
+		return 2;
+	case 1:
+		t[0] = 0xe8;
+		memset(t + 1, 0, 4);
+		return 5;
+	case 2:
+		t[0] = (uint8_t)(0xe2 + rnd() % 2);
+		t[1] = 0;
+		return 2;
+	case 3:
+		t[0] = 0x0f;
+		t[1] = (uint8_t)(0x80 | rnd() % 16);
+		memset(t + 2, 0, 4);
+		return 6;
+	}
+	t[0] = (uint8_t)(0x70 | rnd() % 16);
+	t[1] = 0;
+	return 2;
+}
+
 /* One random instruction of at most 15 bytes; its length. */
 static int
 generate(uint8_t *b, uint64_t at, struct insn *in)
@@ -369,6 +499,19 @@ generate(uint8_t *b, uint64_t at, struct insn *in)
 		bool modrm = true;
 
 		n = 0;
+		if (rnd() % 16 == 0) {
+			n = branch(t);
+			memset(t + n, 0x90, sizeof(t) - (size_t)n);
+			if (x86_decode(cpu->mode, t, 15, in) == n &&
+			    (in->mnem != ZYDIS_MNEMONIC_CALL ||
+			    accept(t, in, at))) {
+				if (in->mnem == ZYDIS_MNEMONIC_LOOP)
+					written |= 1u << RCX;
+				memcpy(b, t, (size_t)n);
+				return n;
+			}
+			n = 0;
+		}
 		if (kind < 12) {
 			if (rnd() % 6 == 0)
 				t[n++] = 0x66;
@@ -400,12 +543,8 @@ generate(uint8_t *b, uint64_t at, struct insn *in)
 		mod = (int)(rnd() % 4);
 		if (mod == 0)	/* [rip+d] stays inside the data page */
 			t[n++] = (uint8_t)((rnd() & 0x38) | 5);
-		else if (mod == 1)
-			t[n++] = (uint8_t)(0x40 | (rnd() & 0x38) |
-			    (rnd() & 1 ? 5 : 6));
-		else if (mod == 2)
-			t[n++] = (uint8_t)(0x80 | (rnd() & 0x38) |
-			    (rnd() & 1 ? 5 : 6));
+		else if (mod < 3)
+			t[n++] = (uint8_t)(mod << 6 | (rnd() & 0x3f));
 		else
 			t[n++] = (uint8_t)(0xc0 | (rnd() & 0x3f));
 		for (i = n; i < 24; i++)
@@ -414,7 +553,7 @@ generate(uint8_t *b, uint64_t at, struct insn *in)
 		if (mod == 2) {
 			int32_t d = (int32_t)(rnd() % 3000);
 
-			memcpy(t + n, &d, 4);
+			memcpy(t + n + ((t[n - 1] & 7) == 4), &d, 4);
 		}
 		len = x86_decode(cpu->mode, t, 15, in);
 		if (len <= 0)
@@ -428,16 +567,7 @@ generate(uint8_t *b, uint64_t at, struct insn *in)
 				continue;
 		}
 		if (!x86_allowed(cpu, in) || !fpu_usable(cpu->mode, in) ||
-		    insn_class(cpu->mode, in) != CL_COPY || excluded(in))
-			continue;
-		/* bit strings reach anywhere; REX.B makes other base regs */
-		for (i = 0; i < in->nop; i++)
-			if (in->op[i].type == OP_MEM && in->op[i].base != RBP &&
-			    in->op[i].base != RSI && (in->op[i].base != 16 ||
-			    (uint64_t)(at + (unsigned)len +
-			    (uint64_t)in->op[i].disp - DATA) > 0x3f00))
-				break;
-		if (i < in->nop && in->mnem != ZYDIS_MNEMONIC_LEA)
+		    !testable(in) || !accept(t, in, at))
 			continue;
 		memcpy(b, t, (size_t)len);
 		return len;
@@ -466,8 +596,12 @@ random_state(struct regs *r)
 	memset(r, 0, sizeof(*r));
 	for (i = 0; i < 16; i++)
 		r->gpr[i] = value();
-	r->gpr[RBP] = DATA + 0x800 + (rnd() % 64) * (rnd() & 1 ? 32 : 1);
-	r->gpr[RSI] = DATA + 0x1000 - rnd() % 64;
+	for (i = 0; i < 16; i++)
+		if (role[i] == BASE)
+			r->gpr[i] = DATA + 0x1000 + (rnd() & 1 ? rnd() % 0x800 :
+			    rnd() % 64 * 32);
+		else if (role[i] == INDEX)
+			r->gpr[i] = rnd() % 64;
 	r->flags = (rnd() & FL_STATUS) | 0x202;
 	/* x87: default control word, some values, tags full or empty */
 	r->x[0] = 0x7f;
@@ -550,7 +684,7 @@ int
 main(int argc, char **argv)
 {
 	uint64_t want = 100000, done = 0, defined, pc = CODE, faults = 0, start_seed;
-	uint8_t *data = (uint8_t *)DATA, *gdata, init[DATA_N];
+	uint8_t *data = (uint8_t *)DATA, *gdata, init[DATA_N], keep[16];
 	struct insn in;
 	struct regs r, g;
 	struct sigaction sa = { .sa_sigaction = on_fault,
@@ -594,10 +728,19 @@ main(int argc, char **argv)
 		start_seed = seed;
 		n = 1 + (int)(rnd() % 6);
 		defined = FL_STATUS;
+		memset(role, ANY, sizeof(role));
+		written = 0;
+		role[RSP] = BASE;
 		for (i = 0, k = 0; i < n;) {
+			uint32_t w = written;
+
+			memcpy(keep, role, sizeof(keep));
 			len[i] = generate(b + k, pc + (unsigned)k, &in);
-			if (in.fl_read & ~defined)
-				continue;	/* of undefined flags */
+			if (in.fl_read & ~defined) {	/* of undefined flags */
+				memcpy(role, keep, sizeof(keep));
+				written = w;
+				continue;
+			}
 			/* a shift by 0 defines nothing, by more than 1 not OF */
 			if (shifts(&in))
 				defined &= ~(uint64_t)(FL_OF | FL_AF);
