@@ -541,9 +541,7 @@ take(struct blk_priv *b, unsigned n)
 static void
 complete(struct blk_priv *b, struct req *r)
 {
-	pthread_mutex_lock(&b->v.lock);
-	vq_push(&b->v, &r->e, r->written);
-	pthread_mutex_unlock(&b->v.lock);
+	vq_done(&b->v, &r->e, r->written);
 	pthread_mutex_lock(&b->m);
 	req_free(b, r);
 	pthread_mutex_unlock(&b->m);
@@ -553,11 +551,13 @@ static void
 kick(struct virtio *v, unsigned n)
 {
 	struct blk_priv *b = blk(v);
+	unsigned left = VQ_BUDGET;
 	struct req *r;
 
 	do {
 		vq_want(v, n, false);
-		while ((r = take(b, n))) {
+		while (left && (r = take(b, n))) {
+			left--;
 			if (!answer(b, r) && !(quick(b, r) &&
 			    perform(b, r, r->type == T_IN))) {
 				if (hand_over(b, r))
@@ -566,10 +566,10 @@ kick(struct virtio *v, unsigned n)
 			}
 			complete(b, r);
 		}
-	} while (vq_want(v, n, true));
-	pthread_mutex_lock(&v->lock);
-	vq_notify(v, n);
-	pthread_mutex_unlock(&v->lock);
+	} while (vq_want(v, n, true) && left);
+	if (!left)
+		vq_again(v, n);
+	vq_flush(v, n);
 }
 
 /* ------------------------------------------------------------- configuration */

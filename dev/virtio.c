@@ -320,6 +320,28 @@ vq_notify(struct virtio *v, unsigned n)
 		interrupt(v, s->vector[n], ISR_QUEUE);
 }
 
+void
+vq_unpop(struct virtio *v, const struct vq_elem *e)
+{
+	v->s->avail_idx[e->queue]--;
+}
+
+void
+vq_done(struct virtio *v, const struct vq_elem *e, uint32_t len)
+{
+	pthread_mutex_lock(&v->lock);
+	vq_push(v, e, len);
+	pthread_mutex_unlock(&v->lock);
+}
+
+void
+vq_flush(struct virtio *v, unsigned n)
+{
+	pthread_mutex_lock(&v->lock);
+	vq_notify(v, n);
+	pthread_mutex_unlock(&v->lock);
+}
+
 size_t
 iov_get(const struct iovec *iov, unsigned n, size_t off, void *buf, size_t len)
 {
@@ -613,6 +635,23 @@ virtio_bell(struct devctx *d, uint64_t bits)
 	for (n = 0; bits && n < v->nq; n++, bits >>= 1)
 		if (bits & 1 && usable(v, n))
 			v->type->kick(v, n);
+}
+
+static void
+once_more(void *arg)
+{
+	struct virtio *v = arg;
+	uint64_t bits = v->again;
+
+	v->again = 0;
+	virtio_bell(v->d, bits);
+}
+
+void
+vq_again(struct virtio *v, unsigned n)
+{
+	v->again |= 1ull << n;
+	loop_timer(v->d->loop, 1, once_more, v);
 }
 
 /* 4.1.4.9: BAR access through configuration space, for firmware. */

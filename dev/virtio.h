@@ -75,6 +75,7 @@ struct virtio {
 	unsigned	nq;		/* set before virtio_init */
 	uint16_t	qsize;		/* largest; set before virtio_init */
 	unsigned	window;		/* PCI configuration access capability */
+	uint64_t	again;		/* queues to look at once more */
 	pthread_mutex_t	lock;		/* used rings, ISR, interrupts */
 	struct vring	q[VQ_MAX];
 };
@@ -110,6 +111,16 @@ virtio_has(const struct virtio *v, unsigned feature)
  * False: nothing there, or the queue is broken (then the device needs reset). */
 bool	vq_pop(struct virtio *, unsigned n, struct vq_elem *e);
 bool	vq_more(struct virtio *, unsigned n);	/* is there another chain? */
+/* Put back the chain that vq_pop gave last: the next vq_pop gives it again. */
+void	vq_unpop(struct virtio *, const struct vq_elem *);
+/* A chain all of whose work is done: push, under the lock. */
+void	vq_done(struct virtio *, const struct vq_elem *, uint32_t len);
+/* vq_notify under the lock. */
+void	vq_flush(struct virtio *, unsigned n);
+/* A kick that has taken VQ_BUDGET chains leaves the rest for later, so that a
+ * guest that never stops cannot keep the part from its control lines. */
+#define VQ_BUDGET 256
+void	vq_again(struct virtio *, unsigned n);
 /* Driver's notifications wanted or not.  Wanting returns true if something
  * came in meanwhile, which will not be notified. */
 bool	vq_want(struct virtio *, unsigned n, bool want);
