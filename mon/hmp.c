@@ -350,7 +350,8 @@ greet(struct client *c)
 {
 	puts_to(c, "Sluice monitor of ");
 	puts_to(c, part.vm);
-	puts_to(c, " - type 'help' for the commands\n" PROMPT);
+	/* whether it is a terminal is not known yet */
+	puts_to(c, " - type 'help' for the commands\r\n" PROMPT);
 	flush(c);
 }
 

@@ -1,5 +1,7 @@
 # -device and -object.
 
+slots=' '
+
 device_list() {
 	cat <<-X
 	virtio-blk-pci      disk, virtio 1.2 over PCI
@@ -19,16 +21,17 @@ device_list() {
 device_keys() {
 	case $1 in
 	virtio-blk-pci|virtio-blk) chip=virtio-blk
-		keys="drive serial num-queues addr id" ;;
+		keys="drive serial num-queues queue-size logical_block_size"
+		keys="$keys physical_block_size share-rw addr id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
-		keys="rng addr id" ;;
+		keys="rng max-bytes period addr id" ;;
 	virtio-serial-pci|virtio-serial) chip=virtio-console
 		keys="addr id" ;;
 	virtconsole) chip=port keys="chardev id" ;;
 	virtio-balloon-pci|virtio-balloon) chip=virtio-balloon
 		keys="free-page-reporting deflate-on-oom addr id" ;;
 	isa-serial) chip=uart16550 keys="chardev index iobase irq id" ;;
-	isa-debugcon) chip=debugcon keys="chardev iobase id" ;;
+	isa-debugcon) chip=debugcon keys="chardev iobase readback id" ;;
 	isa-debug-exit) chip=debugexit keys="iobase iosize id" ;;
 	pc-testdev) chip=testdev keys="id" ;;
 	hpet) chip=hpet keys="id" ;;
@@ -76,12 +79,15 @@ device() {
 		[ "$has" ] || die 2 "-device $driver: $k needs a value"
 		case $k in
 		id|drive|chardev|rng|index) eval "dv_$k=\$v" ;;
-		serial|addr) quote "$k=$v"; words="$words $q" ;;
+		serial) quote "serial=$v"; words="$words $q" ;;
+		addr) pci_slot "-device $driver,addr" "$v"
+			words="$words addr=$v" ;;
 		num-queues) number "-device $driver,$k" "$v" 1 64
 			words="$words queues=$n" ;;
-		iobase|iosize|irq) number "-device $driver,$k" "$v" 0 65535
+		iobase|iosize|irq|readback|queue-size|*_block_size|max-bytes|period)
+			number "-device $driver,$k" "$v" 0 1073741824
 			words="$words $k=$v" ;;
-		free-page-reporting|deflate-on-oom)
+		free-page-reporting|deflate-on-oom|share-rw)
 			onoff "-device $driver,$k" "$v" "$has"
 			words="$words $k=$n" ;;
 		esac
@@ -96,7 +102,7 @@ device() {
 		if [ "$dv_rng" ]; then
 			get objects "$dv_rng" ||
 				die 2 "-device $a: no -object rng-... has id $dv_rng"
-			words="$words${value:+ $value}"
+			words="$words${value:+${words:+ }$value}"
 		fi
 		put late "$driver" "virtio-rng rng $dv_id"
 		eval "late_w_$late_n=\$words" ;;
@@ -131,6 +137,38 @@ device() {
 		eval "late_w_$late_n=" ;;
 	hpet) nohpet= ;;
 	esac
+}
+
+# pci_slot WHAT ADDR: takes the slot of SLOT[.FUNCTION], hexadecimal
+pci_slot() {
+	s=${2%%.*}
+	s=${s#0[xX]}
+	case $s in
+	''|*[!0-9a-fA-F]*|???*) die 2 "$1=$2: not SLOT[.FUNCTION]" ;;
+	esac
+	s=$((0x$s))
+	[ $s -ge 2 ] && [ $s -le 31 ] || die 2 "$1=$2: slots are 2 to 1f"
+	slots="$slots$s "
+}
+
+# free_slot: $addr is the first slot nobody has; stated, so that the guest finds
+# its disks in the order of the options whichever process is ready first
+free_slot() {
+	s=2
+	while :; do
+		case $slots in
+		*" $s "*) s=$((s + 1)) ;;
+		*) break ;;
+		esac
+	done
+	slots="$slots$s "
+	[ $s -le 31 ] || die 2 "no PCI slot is left"
+	h=$((s % 16))
+	case $h in
+	10) h=a ;; 11) h=b ;; 12) h=c ;; 13) h=d ;; 14) h=e ;; 15) h=f ;;
+	esac
+	[ $s -lt 16 ] || h=1$h
+	addr=$h
 }
 
 # -object: only what -device virtio-rng-pci,rng=ID may name

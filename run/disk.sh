@@ -51,10 +51,20 @@ drive() {
 		readonly|read-only) onoff "-drive $k" "$v" "$has"
 			[ $n = off ] || dk_words="$dk_words readonly=on" ;;
 		serial) quote "serial=$v"; dk_words="$dk_words $q" ;;
-		addr) dk_addr=$v ;;
+		addr) pci_slot "-drive addr" "$v"; dk_addr=$v ;;
 		snapshot) onoff "-drive snapshot" "$v" "$has"
 			[ $n = off ] || bad_key -drive ;;
-		cache) only "-drive cache" "$v" writeback ;;
+		cache)
+			only "-drive cache" "$v" \
+				"writeback none writethrough unsafe directsync"
+			[ "$v" = writeback ] || dk_words="$dk_words cache=$v" ;;
+		discard) only "-drive discard" "$v" "unmap on ignore off"
+			dk_words="$dk_words discard=$v" ;;
+		detect-zeroes) only "-drive detect-zeroes" "$v" "off on unmap"
+			dk_words="$dk_words detect-zeroes=$v" ;;
+		werror|rerror) only "-drive $k" "$v" report ;;
+		file.locking) only "-drive file.locking" "$v" "auto on off"
+			dk_words="$dk_words locking=$v" ;;
 		aio) only "-drive aio" "$v" threads ;;
 		*) bad_key -drive ;;
 		esac

@@ -11,7 +11,8 @@ Machine
   -cpu MODEL[,+feature|-feature]   processor; -cpu help lists them
   -smp N|cpus=N[,sockets=N]        virtual CPUs (1)
   -m SIZE                          memory in MiB, or with suffix k M G T (128M)
-  -rtc base=utc|localtime|DATE     what the clock starts from (utc)
+  -rtc base=utc|localtime|DATE[,clock=host|vm]
+                                   what the clock starts from (utc)
   -uuid UUID                       system UUID
   -fw_cfg name=NAME,file=F|string=S
                                    a file for the guest's firmware interface
@@ -26,8 +27,9 @@ Start
 Disks
   -hda, -hdb, -hdc, -hdd FILE      disk 0 to 3 (virtio-blk on this board)
   -drive file=F[,if=virtio|ide|none][,id=ID][,index=N][,format=raw]
-         [,media=disk|cdrom][,readonly=on][,serial=TEXT][,cache=writeback]
-         [,aio=threads][,snapshot=off]
+         [,media=disk|cdrom][,readonly=on][,serial=TEXT]
+         [,cache=writeback|none|writethrough|unsafe|directsync]
+         [,discard=unmap|ignore][,detect-zeroes=on|off|unmap][,addr=SLOT]
                                    disk image
 
 Devices

@@ -16,6 +16,10 @@ add() {
 	*" $2 "*) ;;
 	*) chips="$chips $2" ;;
 	esac
+	case $2,$3 in
+	virtio-*,*addr=*) ;;
+	virtio-*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
+	esac
 	parts="$parts${nl}part $1 dev=$2${3:+ $3}"
 }
 

@@ -309,8 +309,9 @@ rtc() {
 			[12][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]) ;;
 			*) die 2 "-rtc base=$v: utc, localtime or YYYY-MM-DD[THH:MM:SS] expected" ;;
 			esac
-			rtcbase=$v ;;
-		clock) only "-rtc clock" "$v" host ;;
+			rtcbase="$v${rtcbase#"${rtcbase%% *}"}" ;;
+		clock) only "-rtc clock" "$v" "host vm"
+			rtcbase="${rtcbase:-utc} clock=$v" ;;
 		driftfix) only "-rtc driftfix" "$v" none ;;
 		*) bad_key -rtc ;;
 		esac

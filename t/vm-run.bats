@@ -169,21 +169,28 @@ part mon dev=monitor" ]
 }
 
 @test "drives" {
-	show -hda d -hdc d2; has "part disk0 dev=virtio-blk file=d"; has "part disk1 dev=virtio-blk file=d2"
-	show d; has "part disk0 dev=virtio-blk file=d"
+	show -hda d -hdc d2; has "part disk0 dev=virtio-blk file=d addr=2"; has "part disk1 dev=virtio-blk file=d2 addr=3"
+	show d; has "part disk0 dev=virtio-blk file=d addr=2"
 	show -drive file=a,,b,format=raw -drive if=virtio,file=c,readonly=on,serial=s1,id=root
-	has "part disk0 dev=virtio-blk file=a,b"
-	has "part root dev=virtio-blk file=c readonly=on serial=s1"
+	has "part disk0 dev=virtio-blk file=a,b addr=2"
+	has "part root dev=virtio-blk file=c readonly=on serial=s1 addr=3"
 	show -drive if=virtio,file=2,index=1 -drive if=virtio,file=1,index=0
-	has "part disk0 dev=virtio-blk file=1"; has "part disk1 dev=virtio-blk file=2"
+	has "part disk0 dev=virtio-blk file=1 addr=2"; has "part disk1 dev=virtio-blk file=2 addr=3"
 	show -drive if=none,id=x,file=f -device virtio-blk-pci,drive=x,id=blk,num-queues=2
-	has "part blk dev=virtio-blk file=f queues=2" || has "part blk dev=virtio-blk file=f num-queues=2"
+	has "part blk dev=virtio-blk file=f queues=2 addr=2"
+	show -drive if=virtio,file=f,cache=none,discard=unmap,detect-zeroes=on,file.locking=off,addr=3 \
+		-device virtio-rng-pci -device virtio-rng-pci -device virtio-rng-pci,addr=1f
+	has "part disk0 dev=virtio-blk file=f cache=none discard=unmap detect-zeroes=on locking=off addr=3"
+	has "part rng0 dev=virtio-rng addr=2"
+	has "part rng1 dev=virtio-rng addr=4"
+	has "part rng2 dev=virtio-rng addr=1f"
+	refuse 2 "-device virtio-rng-pci,addr=40: slots are 2 to 1f" -device virtio-rng-pci,addr=40
 	refuse 2 "-drive: no file" -drive if=virtio
 	refuse 2 "-drive format=qcow2: not supported yet" -drive file=d,format=qcow2
 	refuse 2 "-drive format=zip: unknown format" -drive file=d,format=zip
 	refuse 2 "-drive if=scsi: not supported yet" -drive file=d,if=scsi
 	refuse 2 "-drive if=tape: unknown interface" -drive file=d,if=tape
-	refuse 2 "-drive cache none: not supported yet" -drive file=d,cache=none
+	refuse 2 "-drive cache warm: not supported yet" -drive file=d,cache=warm
 	refuse 2 "-drive aio native: not supported yet" -drive file=d,aio=native
 	refuse 2 "-drive: snapshot=on: not supported yet" -drive file=d,snapshot=on
 	refuse 2 "-drive: bps=1: not supported yet" -drive file=d,bps=1
@@ -202,11 +209,11 @@ part mon dev=monitor" ]
 
 @test "devices" {
 	show -device virtio-rng-pci -device virtio-rng-pci,id=e2 -device virtio-balloon-pci
-	has "part rng0 dev=virtio-rng"; has "part e2 dev=virtio-rng"; has "part balloon0 dev=virtio-balloon"
+	has "part rng0 dev=virtio-rng addr=2"; has "part e2 dev=virtio-rng addr=3"; has "part balloon0 dev=virtio-balloon addr=4"
 	show -chardev null,id=c -device virtio-serial-pci -device virtconsole,chardev=c
-	has "part vcon0 dev=virtio-console chardev=null"
+	has "part vcon0 dev=virtio-console chardev=null addr=2"
 	show -object rng-random,id=r,filename=/dev/zero -device virtio-rng-pci,rng=r
-	printf '%s\n' "$output" | grep -x "part rng0 dev=virtio-rng .*=/dev/zero"
+	printf '%s\n' "$output" | grep -x "part rng0 dev=virtio-rng file=/dev/zero addr=2"
 	show -debugcon file:x; has "part debugcon0 dev=debugcon iobase=0xe9 chardev=file:x"
 	show -device isa-debug-exit,iobase=0xf4,iosize=0x04
 	has "part debugexit0 dev=debugexit iobase=0xf4 iosize=0x04"
@@ -215,12 +222,13 @@ part mon dev=monitor" ]
 	show -rtc base=2006-06-17T16:01:21; has "part rtc dev=rtc base=2006-06-17T16:01:21"
 	refuse 2 "-device e1000: not supported yet" -device e1000
 	refuse 2 "-device coffee: unknown device; -device help lists them" -device coffee
-	refuse 2 "-device virtio-rng-pci: max-bytes=4: not supported yet" -device virtio-rng-pci,max-bytes=4
+	refuse 2 "-device virtio-rng-pci: bootindex=4: not supported yet" -device virtio-rng-pci,bootindex=4
 	refuse 2 "id=rtc: there is such a part already" -kernel k -device virtio-rng-pci,id=rtc
 	refuse 2 "id=a/b: at most 31 letters, digits and _.- expected" -kernel k -device virtio-rng-pci,id=a/b
 	refuse 2 "-device virtconsole,chardev=c: needs a -device virtio-serial-pci before it" -device virtconsole,chardev=c
 	refuse 2 "-rtc base=tomorrow: utc, localtime or YYYY-MM-DD[THH:MM:SS] expected" -rtc base=tomorrow
-	refuse 2 "-rtc clock vm: not supported yet" -rtc clock=vm
+	refuse 2 "-rtc clock rt: not supported yet" -rtc clock=rt
+	show -rtc clock=vm,base=localtime; has "part rtc dev=rtc base=localtime clock=vm"
 	refuse 2 "-nic user: not supported yet" -nic user
 	refuse 2 "-vga std: not supported yet" -vga std
 	refuse 2 "-display gtk: not supported yet" -display gtk
