@@ -163,7 +163,9 @@ kill_block(struct block *b)
 			break;
 		}
 	for (x = b->in; x; x = x->next) {
-		e_patch(x->patch, x->cold);
+		/* a dead block's code is not its own any more */
+		if (!x->from->dead)
+			e_patch(x->patch, x->cold);
 		x->to = NULL;
 	}
 	b->in = NULL;

@@ -30,6 +30,7 @@ struct block {
 	uint8_t		*host;		/* writable view */
 	uint32_t	host_len;
 	uint16_t	ninsn, npc;
+	uint16_t	live_out;	/* status flags that matter after it */
 	struct pcmap	*pc;
 	struct block	*hash;		/* bucket chain */
 	struct block	*page;		/* other blocks of the page */
@@ -101,6 +102,11 @@ bool	block_room(void);
 void	block_protect(struct cpu *, uint64_t gpa);
 void	block_flush(struct cpu *);	/* everything */
 void	block_info(FILE *);
+
+/* check.c */
+bool	check_before(struct cpu *, struct block *);
+void	check_after(struct cpu *, struct block *, uint16_t flags);
+void	check_abort(struct cpu *);
 
 /* tlb.c */
 void	tlb_init(struct cpu *);

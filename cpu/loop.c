@@ -66,6 +66,27 @@ from_signal_raise(struct cpu *c)
 	x86_raise(c, c->exc_host, 0);
 }
 
+/* Our own fault: say where, and let it happen again, which kills us. */
+static void
+unexpected(int sig, const greg_t *g, const char *where)
+{
+	const uint8_t *pc = (const uint8_t *)g[REG_RIP];
+	struct block *b;
+
+	log_line("host exception %lld %s at %#llx, address %#llx (code at %p, "
+	    "stubs end %#zx)", (long long)g[REG_TRAPNO], where,
+	    (unsigned long long)g[REG_RIP], (unsigned long long)g[REG_CR2],
+	    (void *)(jit.rw + jit.rx_off), jit.base);
+	b = block_of((const void *)g[REG_RIP]);
+	if (b)
+		log_line("block at %#llx mode %#x, instruction at page offset "
+		    "%#x, host bytes %02x %02x %02x %02x %02x %02x %02x %02x",
+		    (unsigned long long)b->key, b->mode,
+		    (unsigned)block_guest(b, (const void *)g[REG_RIP]),
+		    pc[0], pc[1], pc[2], pc[3], pc[4], pc[5], pc[6], pc[7]);
+	signal(sig, SIG_DFL);
+}
+
 /*
  * A fault in emitted code is the guest's: divide errors, unmasked floating
  * point exceptions, misaligned SSE operands, non-canonical addresses.  The
@@ -84,8 +105,8 @@ host_fault(int sig, siginfo_t *si, void *uc)
 	int i, vec = -1;
 
 	if (!codemem_has(pc)) {
-		signal(sig, SIG_DFL);
-		return;			/* happens again, and kills us */
+		unexpected(sig, g, "in the emulator");
+		return;
 	}
 	__asm__("movq %%gs:%c1, %0" : "=r"(c) : "i"(GS(self)));
 	switch (g[REG_TRAPNO]) {
@@ -106,7 +127,7 @@ host_fault(int sig, siginfo_t *si, void *uc)
 		break;
 	}
 	if (vec < 0) {
-		signal(sig, SIG_DFL);
+		unexpected(sig, g, "in translated code");
 		return;
 	}
 	for (i = 0; i < 16; i++)
@@ -284,6 +305,27 @@ boundary(struct cpu *c)
 	return true;
 }
 
+/* -accel check: the block alone, after its stepped double. */
+static uint32_t
+run_checked(struct cpu *c, struct block *b)
+{
+	bool cmp = check_before(c, b);
+	uint64_t base = c->rip - (code_linear(c) & 0xfff);
+	uint32_t n;
+
+	c->ripbase = base;
+	*c->poll = 0;
+	n = stub_enter(c, b->host + jit.rx_off);
+	if (n != ~0u)
+		c->rip = c->ripbase + (uint64_t)(int64_t)jit.ex[n].delta;
+	if (cmp && (n == ~0u || jit.ex[n].kind != EXIT_DEAD)) {
+		if ((c->mode & M_SIZE) != M_64)
+			c->rip = (uint32_t)c->rip;
+		check_after(c, b, b->live_out);
+	}
+	return n;
+}
+
 static void __attribute__((noinline))
 loop(struct cpu *c)
 {
@@ -292,6 +334,8 @@ loop(struct cpu *c)
 	struct block *b;
 	uint32_t n;
 
+	if (machine.check)
+		check_abort(c);
 	for (;;) {
 		x86_deliver_pending(c);
 		if (!boundary(c))
@@ -320,18 +364,26 @@ loop(struct cpu *c)
 			jc_flush(c, MODE_MMU(c->mode));
 			c->jc_mode[MODE_MMU(c->mode)] = c->mode;
 		}
-		jc_put(c, b);
 		c->n_exit++;
+		if (machine.check) {
+			n = run_checked(c, b);
+			if (n == ~0u)
+				continue;
+			x = &jit.ex[n];
+			goto left;
+		}
+		jc_put(c, b);
 		n = stub_enter(c, b->host + jit.rx_off);
 		link = NULL;
 		if (n == ~0u)
 			continue;
 		x = &jit.ex[n];
+left:
 		c->rip = c->ripbase + (uint64_t)(int64_t)x->delta;
 		if ((c->mode & M_SIZE) != M_64)
 			c->rip &= (c->mode & M_SIZE) == M_32 ? 0xffffffffu :
 			    0xffffu;
-		if (x->kind == EXIT_LINK) {
+		if (x->kind == EXIT_LINK && !machine.check) {
 			link = x;
 			rip = c->rip;
 			flushes = jit.n_flush;

@@ -305,9 +305,8 @@ x86_allowed(struct cpu *c, const struct insn *in)
 		return has(W_7B, 23);
 	case ZYDIS_ISA_EXT_CLWB:
 		return has(W_7B, 24);
-	case ZYDIS_ISA_EXT_AMD3DNOW:
-		return in->mnem == ZYDIS_MNEMONIC_PREFETCH ||
-		    in->mnem == ZYDIS_MNEMONIC_PREFETCHW;
+	case ZYDIS_ISA_EXT_AMD3DNOW_PREFETCH:
+		return has(W_80C, 8);
 	}
 	return false;
 }

@@ -10,20 +10,26 @@
 #include "x86.h"
 
 static ZydisDecoder dec16r, dec16, dec32, dec64;
-static bool ready;
 
+/* What is not offered and was a hint before it had a meaning stays a NOP. */
 static void
+init(ZydisDecoder *d, ZydisMachineMode mode, ZydisStackWidth width)
+{
+	ZydisDecoderInit(d, mode, width);
+	ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+	ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+	ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
+	ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_WBNOINVD, ZYAN_FALSE);
+}
+
+/* before main(): the decoders are shared by the vcpus' threads */
+static void __attribute__((constructor))
 start(void)
 {
-	ZydisDecoderInit(&dec16r, ZYDIS_MACHINE_MODE_REAL_16,
-	    ZYDIS_STACK_WIDTH_16);
-	ZydisDecoderInit(&dec16, ZYDIS_MACHINE_MODE_LEGACY_16,
-	    ZYDIS_STACK_WIDTH_16);
-	ZydisDecoderInit(&dec32, ZYDIS_MACHINE_MODE_LEGACY_32,
-	    ZYDIS_STACK_WIDTH_32);
-	ZydisDecoderInit(&dec64, ZYDIS_MACHINE_MODE_LONG_64,
-	    ZYDIS_STACK_WIDTH_64);
-	ready = true;
+	init(&dec16r, ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
+	init(&dec16, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+	init(&dec32, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+	init(&dec64, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 }
 
 static const ZydisDecoder *
@@ -164,15 +170,17 @@ x86_decode(uint32_t mode, const uint8_t *p, unsigned n, struct insn *in)
 	ZyanStatus st;
 	unsigned i, nop;
 
-	if (!ready)
-		start();
 	if (n > 15)
 		n = 15;
 	st = ZydisDecoderDecodeFull(decoder(mode), p, n, &z, op);
 	if (st == ZYDIS_STATUS_NO_MORE_DATA && n < 15)
 		return -1;
-	if (!ZYAN_SUCCESS(st))
+	if (!ZYAN_SUCCESS(st)) {
+		/* longer than 15 bytes is #GP: x86_fetch looks at len */
+		in->len = st == ZYDIS_STATUS_NO_MORE_DATA ||
+		    st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? 16 : 0;
 		return 0;
+	}
 	*in = (struct insn){ .mnem = (uint16_t)z.mnemonic, .len = z.length,
 		.opsize = (uint8_t)(z.operand_width / 8),
 		.addrsize = (uint8_t)(z.address_width / 8),

@@ -146,6 +146,10 @@ insn_class(uint32_t mode, const struct insn *in)
 	    in->mnem == ZYDIS_MNEMONIC_CMPSD) &&
 	    (in->opcode == 0xa5 || in->opcode == 0xa7))
 		return CL_HELPER;
+	/* far returns and far jumps through memory share the mnemonics */
+	if (k == CL_BRANCH && (in->opcode == 0xca || in->opcode == 0xcb ||
+	    (in->op[0].type == OP_MEM && in->op[0].size > in->opsize)))
+		return CL_END;
 	if (k != CL_COPY)
 		return k;
 	if (!fpu_usable(mode, in))
@@ -406,6 +410,7 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 	emit_cold(t);
 	while (t->e.p - t->b->host < BLOCK_MIN)
 		e8(&t->e, 0xcc);
+	t->b->live_out = t->live[t->n];
 	t->b->ninsn = (uint16_t)t->n;
 	t->b->lo = (uint16_t)t->lo;
 	t->b->hi = (uint16_t)t->hi;
