@@ -188,6 +188,8 @@ void	loop_fd_del(struct loop *, int fd);
 /* One-shot timers keyed by (fn, arg): re-arming replaces. `ns` is
  * CLOCK_MONOTONIC; 0 disarms. */
 void	loop_timer(struct loop *, int64_t ns, loop_timer_fn *, void *arg);
+/* When the next timer is due; INT64_MAX: none. */
+int64_t	loop_next(const struct loop *);
 /* One iteration; sleeps at most until `deadline` (CLOCK_MONOTONIC ns, -1
  * for ever).  `before_sleep` (may be NULL) returns non-zero to forbid
  * sleeping.  Returns when something was dispatched or the time came. */

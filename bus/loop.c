@@ -146,6 +146,12 @@ loop_timer(struct loop *l, int64_t when, loop_timer_fn *fn, void *arg)
 	*p = t;
 }
 
+int64_t
+loop_next(const struct loop *l)
+{
+	return l->timers != NULL ? l->timers->ns : INT64_MAX;
+}
+
 static int
 run_timers(struct loop *l)
 {

@@ -948,6 +948,8 @@ spin(struct part *p)
 	int64_t end = now_ns() + v->spin;
 	unsigned i;
 
+	if (loop_next(p->loop) < end)
+		return false;
 	do {
 		for (i = 0; i < SPIN_LOOK; i++) {
 			if (atomic_load_explicit(&c->asked,
@@ -991,7 +993,8 @@ part_run(struct part *p)
 		if (serve(p)) {
 			busy = true;
 			now = now_ns();
-			if (now - polled < POLL_NS)
+			if (now - polled < POLL_NS &&
+			    now < loop_next(p->loop))
 				continue;
 			polled = now;
 			loop_once(p->loop, 0, NULL, NULL);
