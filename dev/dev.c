@@ -311,6 +311,45 @@ dev_claim(struct devctx *d)
 	return 0;
 }
 
+static bool
+prefixed(const struct opt *o, const char *word)
+{
+	size_t n;
+
+	for (; o->name != NULL; o++) {
+		n = strlen(o->name);
+		if (o->name[n - 1] == '.' && strncmp(o->name, word, n) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* An option whose name ends with a dot stands for any that begins so; the chip
+ * finds those words in d->argv. */
+int
+dev_opts(const struct dev *dev, char *const *argv, void *dst, char *why,
+    size_t whylen)
+{
+	const struct opt *table = dev->opts ? dev->opts : no_opts;
+	char **plain;
+	size_t n = 0, i = 0;
+	int ret;
+
+	while (argv[n] != NULL)
+		n++;
+	plain = calloc(n + 1, sizeof *plain);
+	if (plain == NULL) {
+		snprintf(why, whylen, "%s", strerror(errno));
+		return -1;
+	}
+	for (; *argv != NULL; argv++)
+		if (!prefixed(table, *argv))
+			plain[i++] = *argv;
+	ret = opts_parse(table, plain, dst, why, whylen);
+	free(plain);
+	return ret;
+}
+
 static int
 help(const struct dev *dev)
 {
@@ -386,8 +425,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "%s: %s: %s\n", prog, argv[1], strerror(errno));
 		return 1;
 	}
-	if (opts_parse(dev->opts ? dev->opts : no_opts, argv + 2, ctx.opts,
-	    why, sizeof why) < 0) {
+	if (dev_opts(dev, argv + 2, ctx.opts, why, sizeof why) < 0) {
 		fprintf(stderr, "%s: %s: %s\n", prog, argv[1], why);
 		return 2;
 	}

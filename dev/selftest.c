@@ -40,7 +40,6 @@ struct bench {
 	unsigned	events;
 };
 
-static const struct opt no_opts[] = { { 0 } };
 static struct map blank_map;
 static struct loop *loop;
 static int failed;
@@ -212,8 +211,7 @@ bench_new(const struct dev *dev, char **argv)
 		.opts = calloc(1, dev->opts_size + 1),
 		.priv = calloc(1, dev->priv_size + 1),
 	};
-	if (opts_parse(dev->opts ? dev->opts : no_opts, argv, b->ctx.opts, why,
-	    sizeof why) < 0) {
+	if (dev_opts(dev, argv, b->ctx.opts, why, sizeof why) < 0) {
 		fprintf(stderr, "dev-%s: %s\n", dev->name, why);
 		exit(2);
 	}

@@ -11,4 +11,8 @@ int	selftest(const struct dev *, char **argv);
 
 /* Claim the fixed ranges: 0, or 1 + the number of the one refused. */
 int	dev_claim(struct devctx *);
+/* Parse the options of a chip, as opts_parse. */
+int	dev_opts(const struct dev *, char *const *argv, void *dst, char *why,
+	    size_t whylen);
+
 #endif
