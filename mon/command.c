@@ -228,40 +228,54 @@ cmd_ask(struct mon *m, int argc, char **argv)
 	return join(m, argv[1], argc - 2, argv + 2);
 }
 
-static bool keyboard;
+/* The first part that is this chip; false: there is none (and said so). */
+struct wanted {
+	const char	*chip;
+	char		name[32];
+};
+static struct wanted wanted;
 
 static int
-has_keyboard(struct mon *m, const char *name, const char *chip,
-    const char *line)
+is_wanted(struct mon *m, const char *name, const char *chip, const char *line)
 {
-	if (strcmp(chip, "i8042") == 0)
-		keyboard = true;
+	if (!*wanted.name && strcmp(chip, wanted.chip) == 0)
+		snprintf(wanted.name, sizeof(wanted.name), "%s", name);
 	return 0;
 }
 
-static int
-cmd_sendkey(struct mon *m, int argc, char **argv)
+static bool
+find_chip(struct mon *m, const char *command, const char *chip,
+    const char *what)
 {
-	char *reply = NULL, *q;
-	int error;
+	wanted = (struct wanted){ .chip = chip };
+	if (mon_parts(m, is_wanted) == -1)
+		return false;
+	if (!*wanted.name)
+		mon_fail(m, "%s: this machine has no %s", command, what);
+	return *wanted.name;
+}
 
-	keyboard = false;
-	if (mon_parts(m, has_keyboard) == -1)
+/* sendkey, mouse_move, mouse_button: the question is the line. */
+static int
+cmd_i8042(struct mon *m, int argc, char **argv)
+{
+	return find_chip(m, argv[0], "i8042", "keyboard") ?
+	    join(m, wanted.name, argc, argv) : -1;
+}
+
+static int
+cmd_balloon(struct mon *m, int argc, char **argv)
+{
+	uint64_t mib;
+	char *reply;
+
+	if (expr_eval(m, 1, argv + 1, &mib) == -1 ||
+	    !find_chip(m, "balloon", "virtio-balloon", "balloon") ||
+	    mon_ask(m, &reply, wanted.name, "balloon %juM",
+	    (uintmax_t)mib) == -1)
 		return -1;
-	if (!keyboard)
-		return mon_fail(m, "sendkey: this machine has no keyboard");
-	if (asprintf(&q, "key %s%s%s", argv[1], argc > 2 ? " " : "",
-	    argc > 2 ? argv[2] : "") == -1)
-		return mon_fail(m, "sendkey: %s", strerror(ENOMEM));
-	error = m->ask(m, "i8042", q, &reply);
-	free(q);
-	if (error == EINVAL || error == ENOSYS || error == ENOTSUP)
-		mon_fail(m, "sendkey: this machine has no keyboard yet");
-	else if (error)
-		mon_fail(m, "sendkey: %s", reply && *reply ? reply :
-		    strerror(error));
 	free(reply);
-	return error ? -1 : 0;
+	return 0;
 }
 
 const struct command commands[] = {
@@ -288,7 +302,13 @@ const struct command commands[] = {
 	{ "pmemsave", NULL, "addr size file", "save physical memory to a file",
 	    3, 3, cmd_pmemsave },
 	{ "sendkey", NULL, "keys [hold_ms]", "press keys, e.g. ctrl-alt-f1",
-	    1, 2, cmd_sendkey },
+	    1, 2, cmd_i8042 },
+	{ "mouse_move", NULL, "dx dy [dz]", "move the mouse", 2, 3,
+	    cmd_i8042 },
+	{ "mouse_button", NULL, "state", "buttons down: 1 left, 2 right, 4 "
+	    "middle", 1, 1, cmd_i8042 },
+	{ "balloon", NULL, "target", "memory the guest shall have, in MiB", 1,
+	    1, cmd_balloon },
 	{ "log", NULL, "item1[,...]|none", "log these from now on", 1, 1,
 	    cmd_log },
 	{ "stat", NULL, "", "exits per second and CPU time of each part", 0,

@@ -58,7 +58,8 @@ qtree_part(struct mon *m, const char *name, const char *chip, const char *line)
 	if (m->ask(m, name, "info", &reply) == 0 && reply != NULL)
 		for (p = strtok_r(reply, "\n", &save); p != NULL;
 		    p = strtok_r(NULL, "\n", &save))
-			fprintf(m->out, "    %s\n", p);
+			fprintf(m->out, "    %.74s%s\n", p,
+			    strlen(p) > 74 ? "..." : "");
 	else
 		fprintf(m->out, "    (no answer: %s)\n", reply && *reply ?
 		    reply : "it said no");
@@ -96,6 +97,21 @@ info_end(struct mon *m, int argc, char **argv)
 {
 	end_question = argv[0];
 	return mon_parts(m, end_part);
+}
+
+/* `info balloon' and the like: parts of that chip know. */
+static int
+chip_part(struct mon *m, const char *name, const char *chip, const char *line)
+{
+	return strcmp(chip, "virtio-balloon") == 0 ?
+	    mon_tell(m, name, "%s", end_question) : 0;
+}
+
+static int
+info_chip(struct mon *m, int argc, char **argv)
+{
+	end_question = argv[0];
+	return mon_parts(m, chip_part);
 }
 
 /* What was loaded into memory before the first instruction. */
@@ -142,6 +158,7 @@ const struct command topics[] = {
 	{ "qtree", NULL, "", "the devices and their state", 0, 0, info_qtree },
 	{ "chardev", NULL, "", "character back ends", 0, 0, info_end },
 	{ "block", NULL, "", "disks", 0, 0, info_end },
+	{ "balloon", NULL, "", "memory the guest has", 0, 0, info_chip },
 	{ "jit", NULL, "", "translation cache", 0, 0, info_cpu },
 	{ "roms", NULL, "", "what was loaded before the start", 0, 0,
 	    info_roms },
