@@ -58,3 +58,10 @@ IRQ_OBJ	= $(B)/cpu/irq.o $(B)/cpu/io.o $(B)/cpu/placed.o $(PLACED_OBJ) \
 $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(IRQ_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+
+# The virtio chips, in one program, without a machine.
+VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon) \
+	$(patsubst %,$(B)/dev/%.o,pci virtio rawimage field)
+$(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
