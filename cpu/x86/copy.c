@@ -409,7 +409,8 @@ copy_insn(struct tr *t, const struct insn *in)
 			reg = h;
 			break;
 		case ZYDIS_OPERAND_ENCODING_OPCODE:
-			x.op = (uint8_t)((x.op & 0xf8) | (h & 7));
+			if (!x.has_modrm)
+				x.op = (uint8_t)((x.op & 0xf8) | (h & 7));
 			/* fall through */
 		case ZYDIS_OPERAND_ENCODING_MODRM_RM:
 			rm = h;
