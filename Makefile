@@ -67,6 +67,13 @@ DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml) $(B)/share/vm/version
 
 all: $(PROGS) $(DEV_BINS) $(DATA)
 
+# who may make which system call, from the sources' comments
+$(B)/bus/syscalls.h: bus/syscalls.sh $(wildcard bus/*.c mem/*.c dev/*.c cpu/*.c cpu/*/*.c)
+	@mkdir -p $(@D)
+	@sh bus/syscalls.sh >$@.$$$$ && if cmp -s $@.$$$$ $@; then \
+	    rm $@.$$$$; else mv $@.$$$$ $@; fi
+$(B)/bus/sandbox.o: $(B)/bus/syscalls.h
+CFLAGS_bus = -I$(B)/bus
 $(LIBMEM): $(call obj,$(MEM_SRC))
 $(LIBBUS): $(call obj,$(BUS_SRC))
 $(B)/libdev.a: $(call obj,$(DEV_LIB))

@@ -4,7 +4,10 @@
  *
  * One client at a time; while one is there the listening socket is not looked
  * at.  Names are resolved and sockets made before the sandbox closes; only
- * connect(), accept() and unlink() of our own socket come later.
+ * connect() and accept() come later.
+ *
+ * #syscalls socket connect accept4 setsockopt getsockopt getsockname unlink
+ * #syscalls sendto recvfrom shutdown
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -11,6 +11,14 @@
  * part_run serves the channel as long as there is work, goes on looking for a
  * few microseconds, then sleeps in poll().  How long it looks adapts: looking
  * in vain halves it, being woken just after falling asleep doubles it.
+ *
+ * #syscalls read write readv writev close poll ppoll recvmsg sendmsg futex
+ * #syscalls clock_gettime nanosleep clock_nanosleep exit exit_group
+ * #syscalls rt_sigaction rt_sigprocmask rt_sigreturn restart_syscall
+ * #syscalls mmap munmap mremap mprotect madvise brk memfd_create ftruncate
+ * #syscalls fcntl dup fstat newfstatat lseek pread64 pwrite64
+ * #syscalls getpid gettid tgkill sched_yield sched_getaffinity getrandom
+ * #syscalls rseq set_robust_list sigaltstack prctl getcwd
  */
 #include <bsd/stdlib.h>
 #include <bsd/string.h>

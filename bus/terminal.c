@@ -6,6 +6,8 @@
  * broker restores the terminal once more at the end, for a part that was
  * killed.  The monitor behind Ctrl-a c is DIR/mon; its bytes are passed on as
  * they are, since it does its own echo and editing.
+ *
+ * #syscalls ioctl
  */
 #include <errno.h>
 #include <fcntl.h>
