@@ -222,6 +222,33 @@ has(unsigned w, unsigned bit)
 	return word[w] >> bit & 1;
 }
 
+uint64_t
+model_cr4(void)
+{
+	static const struct { uint8_t w, bit; uint32_t cr4; } t[] = {
+		{ W_1D, 1, CR4_VME | CR4_PVI }, { W_1D, 2, CR4_DE },
+		{ W_1D, 3, CR4_PSE }, { W_1D, 6, CR4_PAE },
+		{ W_1D, 7, CR4_MCE }, { W_1D, 13, CR4_PGE },
+		{ W_1D, 24, CR4_OSFXSR }, { W_1D, 25, CR4_OSXMMEXCPT },
+		{ W_7C, 2, CR4_UMIP }, { W_7B, 0, CR4_FSGSBASE },
+		{ W_1C, 17, CR4_PCIDE }, { W_1C, 26, CR4_OSXSAVE },
+		{ W_7B, 7, CR4_SMEP }, { W_7B, 20, CR4_SMAP },
+	};
+	uint64_t v = CR4_TSD | CR4_PCE;
+	unsigned i;
+
+	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++)
+		if (has(t[i].w, t[i].bit))
+			v |= t[i].cr4;
+	return v;
+}
+
+uint64_t
+model_xcr0(void)
+{
+	return has(W_1C, 28) ? 7 : 3;
+}
+
 /* Does the modelled CPU have the instruction? */
 bool
 x86_allowed(struct cpu *c, const struct insn *in)
@@ -235,7 +262,6 @@ x86_allowed(struct cpu *c, const struct insn *in)
 	case ZYDIS_ISA_EXT_SSE2:
 	case ZYDIS_ISA_EXT_CLFSH:
 	case ZYDIS_ISA_EXT_PAUSE:
-	case ZYDIS_ISA_EXT_CET:		/* endbr: a hint */
 		if (in->mnem == ZYDIS_MNEMONIC_POPCNT)
 			return has(W_1C, 23);
 		return true;
@@ -266,7 +292,8 @@ x86_allowed(struct cpu *c, const struct insn *in)
 	case ZYDIS_ISA_EXT_F16C:
 		return has(W_1C, 29);
 	case ZYDIS_ISA_EXT_BMI1:
-		return has(W_7B, 3);
+		/* tzcnt is bsf where it is not known, and used as such */
+		return has(W_7B, 3) || in->mnem == ZYDIS_MNEMONIC_TZCNT;
 	case ZYDIS_ISA_EXT_BMI2:
 		return has(W_7B, 8);
 	case ZYDIS_ISA_EXT_LZCNT:
@@ -305,8 +332,9 @@ x86_allowed(struct cpu *c, const struct insn *in)
 		return has(W_7B, 23);
 	case ZYDIS_ISA_EXT_CLWB:
 		return has(W_7B, 24);
-	case ZYDIS_ISA_EXT_AMD3DNOW_PREFETCH:
-		return has(W_80C, 8);
+	case ZYDIS_ISA_EXT_AMD3DNOW_PREFETCH:	/* a hint on any of them */
+	case ZYDIS_ISA_EXT_PREFETCHWT1:
+		return true;
 	}
 	return false;
 }
@@ -365,17 +393,16 @@ x86_cpuid(struct cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
 	static const char brand[49] =
 	    "Sluice translated x86-64 processor\0\0\0\0\0\0\0\0\0\0\0\0\0";
-	uint32_t t[4];
+	/* Guests take the crystal of leaf 0x15 for the APIC timer's clock, which
+	 * it is not: only those that use the TSC deadline see the leaf. */
+	uint32_t t[4], top = has(W_1C, 24) ? 0x16 : 0xd, khz;
 
 	r[0] = r[1] = r[2] = r[3] = 0;
-	if (leaf > 0x16 && leaf < 0x40000000)
-		leaf = 0x16;
-	if (leaf > 0x80000008)
-		leaf = 0x16;
+	if ((leaf > top && leaf < 0x40000000) || leaf > 0x80000008)
+		leaf = top;
 	switch (leaf) {
 	case 0:
-		r[0] = 0x16;
-		text(t, "GenuntelineI\0\0\0\0");
+		r[0] = top;
 		r[1] = 0x756e6547;	/* "Genu" "ineI" "ntel" */
 		r[3] = 0x49656e69;
 		r[2] = 0x6c65746e;
@@ -391,9 +418,7 @@ x86_cpuid(struct cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 			r[3] |= 1 << 28;
 		break;
 	case 2:
-		r[0] = 0x00feff01;	/* see leaf 4 */
-		r[3] = 0xff;
-		r[0] = 0x01;
+		r[0] = 0x00feff01;	/* prefetch 64, leaf 0x18, leaf 4 */
 		break;
 	case 4:
 		caches(sub, r);
@@ -415,7 +440,7 @@ x86_cpuid(struct cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 		if (!has(W_1C, 26))
 			break;
 		if (sub == 0) {
-			r[0] = has(W_1C, 28) ? 7 : 3;
+			r[0] = (uint32_t)model_xcr0();
 			r[1] = c->xcr0 & 4 ? 832 : 576;
 			r[2] = has(W_1C, 28) ? 832 : 576;
 		} else if (sub == 1) {
@@ -426,9 +451,15 @@ x86_cpuid(struct cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 		}
 		break;
 	case 0x15:
-		/* TSC = crystal * b / a, in units of 1 kHz of a 1 MHz crystal */
+		/* TSC = crystal * b / a; Linux multiplies b by the crystal's kHz
+		 * in 32 bits */
+		khz = (uint32_t)machine.map->tsc_khz;
 		r[0] = 1000;
-		r[1] = (uint32_t)machine.map->tsc_khz;
+		while ((uint64_t)khz * 1000 >> 32) {
+			khz /= 10;
+			r[0] /= 10;
+		}
+		r[1] = khz;
 		r[2] = 1000000;
 		break;
 	case 0x16:

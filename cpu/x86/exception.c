@@ -52,15 +52,17 @@ combine(int first, int second)
 	return second;
 }
 
+/* Shutdown: nothing but a reset gets the vcpu out of it. */
 static void
 triple_fault(struct cpu *c)
 {
 	cpu_fpu_flush(c);
-	log_line("cpu%u: triple fault at rip %#llx", c->index,
+	log_line("cpu%u: triple fault at %x:%#llx", c->index, c->seg[CS].sel,
 	    (unsigned long long)c->rip);
 	c->exc_vector = -1;
 	c->halted = 1;
-	part_event(&machine.part, "reset triple-fault");
+	c->wait_sipi = 1;
+	part_event(&machine.part, "triple");
 }
 
 void
@@ -105,27 +107,67 @@ pushed_flags(struct cpu *c, int vector, int kind)
 	return f;
 }
 
+/* Real mode, and virtual-8086 through the program's own vectors. */
 static void
-real(struct cpu *c, int vector, int kind)
+real(struct cpu *c, int vector, uint64_t flags)
 {
-	uint64_t lin = c->idt.base + (unsigned)vector * 4, v, sp;
+	uint64_t lin = (uint32_t)(c->idt.base + (unsigned)vector * 4), v;
+	bool vm = c->eflags & FL_VM;
+	struct stack s;
 
-	if ((unsigned)vector * 4 + 3 > c->idt.limit)
-		x86_gp(c, (uint32_t)vector * 8 + 2);
-	v = x86_ld(c, lin, 4, 0);
-	sp = c->gpr[RSP];
-	(void)sp;
-	push(c, 2, c->eflags & 0xffff);
-	push(c, 2, c->seg[CS].sel);
-	push(c, 2, c->rip);
-	c->eflags &= ~(uint64_t)(FL_IF | FL_TF | FL_RF | FL_AC);
+	if (vm)
+		lin = (unsigned)vector * 4;
+	else if ((unsigned)vector * 4 + 3 > c->idt.limit)
+		x86_gp(c, 0);
+	v = x86_ld(c, lin, 4, vm ? 2 : 0);
+	stack_current(c, &s);
+	stack_push(c, &s, 2, flags);
+	stack_push(c, &s, 2, c->seg[CS].sel);
+	stack_push(c, &s, 2, c->rip);
+	stack_commit(c, &s);
+	c->eflags &= ~(uint64_t)(FL_TF | FL_RF | (vm ? 0 : FL_IF | FL_AC));
 	seg_real(c, CS, (uint16_t)(v >> 16));
 	c->rip = v & 0xffff;
 }
 
+/*
+ * INT n in virtual-8086 mode with CR4.VME (SDM 3B 20.3.3, table 20-2): true if
+ * the TSS's redirection map sends it to the program's own vector.
+ */
+bool
+vm86_redirect(struct cpu *c, int vector)
+{
+	const struct seg *t = &c->seg[TR];
+	uint64_t fl = c->eflags;
+	uint32_t map;
+
+	if (!(c->cr4 & CR4_VME) || !(t->attr & 8) || t->limit < 0x67)
+		return false;
+	map = (uint32_t)x86_ld(c, t->base + 0x66, 2, 0);
+	if (map < 32 || map > t->limit)
+		return false;
+	map -= 32;
+	if (x86_ld(c, t->base + map + (unsigned)vector / 8, 1, 0) >>
+	    (vector & 7) & 1)
+		return false;
+	if ((fl & FL_IOPL) == FL_IOPL) {
+		real(c, vector, fl);
+		c->eflags &= ~(uint64_t)FL_IF;
+	} else {
+		fl = (fl & ~(uint64_t)FL_IF) | FL_IOPL |
+		    (fl & FL_VIF ? FL_IF : 0);
+		real(c, vector, fl);
+		c->eflags &= ~(uint64_t)FL_VIF;
+	}
+	c->int_rip = ~0ull;
+	x86_mode(c);
+	return true;
+}
+
 /* Where an inner stack is, from the TSS (SDM 3A 7.2, 7.7). */
-static void
-tss_stack(struct cpu *c, unsigned cpl, uint16_t *ss, uint64_t *sp, uint32_t ext)
+void
+inner_stack(struct cpu *c, unsigned cpl, uint32_t ext, uint16_t *ss,
+    uint64_t *sp)
 {
 	const struct seg *t = &c->seg[TR];
 	unsigned off;
@@ -134,42 +176,15 @@ tss_stack(struct cpu *c, unsigned cpl, uint16_t *ss, uint64_t *sp, uint32_t ext)
 		off = 4 + cpl * 8;
 		if (off + 5 > t->limit)
 			x86_raise(c, VEC_TS, (t->sel & ~3u) | ext);
-		*sp = x86_ld(c, t->base + off, 4, 0);
-		*ss = (uint16_t)x86_ld(c, t->base + off + 4, 2, 0);
+		*sp = x86_ld(c, (uint32_t)(t->base + off), 4, 0);
+		*ss = (uint16_t)x86_ld(c, (uint32_t)(t->base + off + 4), 2, 0);
 	} else {
 		off = 2 + cpl * 4;
 		if (off + 3 > t->limit)
 			x86_raise(c, VEC_TS, (t->sel & ~3u) | ext);
-		*sp = x86_ld(c, t->base + off, 2, 0);
-		*ss = (uint16_t)x86_ld(c, t->base + off + 2, 2, 0);
+		*sp = x86_ld(c, (uint32_t)(t->base + off), 2, 0);
+		*ss = (uint16_t)x86_ld(c, (uint32_t)(t->base + off + 2), 2, 0);
 	}
-}
-
-/* A stack being built: pushes through it without touching c->gpr[RSP]. */
-struct stack {
-	struct seg	ss;
-	uint64_t	sp, mask;
-	unsigned	mmu;
-};
-
-static void
-spush(struct cpu *c, struct stack *s, unsigned size, uint64_t v)
-{
-	uint64_t off = (s->sp - size) & s->mask;
-
-	if (s->ss.attr & 4 ? off <= s->ss.limit :
-	    off + size - 1 > s->ss.limit)
-		x86_raise(c, VEC_SS, 0);
-	x86_st(c, (uint32_t)(s->ss.base + off), size, v, s->mmu);
-	s->sp = off;
-}
-
-static unsigned
-mmu_of(struct cpu *c, unsigned cpl)
-{
-	/* pushes by the processor are explicit data accesses of that level;
-	 * SMAP never matters for a sane kernel stack */
-	return cpl == 3 ? 2 : 0;
 }
 
 static void
@@ -215,33 +230,33 @@ protected(struct cpu *c, int vector, int kind, uint32_t err)
 	if (vm && ncpl != 0)
 		x86_gp(c, (sel & ~3u) | ext);
 	if (ncpl < c->cpl) {
-		tss_stack(c, ncpl, &ss, &s.sp, ext);
+		inner_stack(c, ncpl, ext, &ss, &s.sp);
 		seg_load_ss(c, ss, ncpl, VEC_TS, ext, &s.ss);
 		s.mask = s.ss.attr & SEG_DB ? 0xffffffff : 0xffff;
 		s.mmu = mmu_of(c, ncpl);
+		s.err = (ss & ~3u) | ext;
 		if (vm) {
-			spush(c, &s, size, c->seg[GS].sel);
-			spush(c, &s, size, c->seg[FS].sel);
-			spush(c, &s, size, c->seg[DS].sel);
-			spush(c, &s, size, c->seg[ES].sel);
+			stack_push(c, &s, size, c->seg[GS].sel);
+			stack_push(c, &s, size, c->seg[FS].sel);
+			stack_push(c, &s, size, c->seg[DS].sel);
+			stack_push(c, &s, size, c->seg[ES].sel);
 		}
-		spush(c, &s, size, c->seg[SS].sel);
-		spush(c, &s, size, c->gpr[RSP]);
+		stack_push(c, &s, size, c->seg[SS].sel);
+		stack_push(c, &s, size, c->gpr[RSP]);
 	} else {
-		s.ss = c->seg[SS];
-		s.sp = c->gpr[RSP];
-		s.mask = sp_mask(c);
+		stack_current(c, &s);
 		s.mmu = mmu_of(c, ncpl);
+		s.err = ext;
 	}
-	spush(c, &s, size, fl);
-	spush(c, &s, size, c->seg[CS].sel);
-	spush(c, &s, size, c->rip);
+	stack_push(c, &s, size, fl);
+	stack_push(c, &s, size, c->seg[CS].sel);
+	stack_push(c, &s, size, c->rip);
 	if (he)
-		spush(c, &s, size, err);
-	desc_accessed(c, lin, desc);
+		stack_push(c, &s, size, err);
 	desc_seg(desc | 1ull << 40, (uint16_t)((sel & ~3u) | ncpl), &cs);
 	if (off > cs.limit)
 		x86_gp(c, ext);
+	desc_accessed(c, lin, desc);
 	/* nothing can fail from here */
 	if (vm) {
 		seg_null(c, GS, 0);
@@ -250,12 +265,8 @@ protected(struct cpu *c, int vector, int kind, uint32_t err)
 		seg_null(c, ES, 0);
 	}
 	c->seg[CS] = cs;
-	c->seg[SS] = s.ss;
+	stack_commit(c, &s);
 	c->cpl = (uint8_t)ncpl;
-	if (s.mask == 0xffff)
-		c->gpr[RSP] = (c->gpr[RSP] & ~0xffffull) | (s.sp & 0xffff);
-	else
-		c->gpr[RSP] = s.sp & s.mask;
 	c->rip = off;
 	c->eflags &= ~(uint64_t)(FL_TF | FL_NT | FL_RF | FL_VM);
 	if (!(type & 1))
@@ -347,10 +358,12 @@ x86_interrupt(struct cpu *c, int vector, int kind, uint32_t err)
 		    (unsigned long long)c->rip, (unsigned long long)c->cr2);
 	}
 	c->exc_vector = kind == INT_EXCEPTION ? vector : BENIGN;
+	if (vector == VEC_DB)
+		c->dr[7] &= ~(1ull << 13);	/* GD */
 	if (kind == INT_NMI)
 		c->nmi_blocked = 1;
 	if (!(c->cr0 & CR0_PE))
-		real(c, vector, kind);
+		real(c, vector, c->eflags);
 	else if (c->efer & EFER_LMA)
 		longmode(c, vector, kind, err);
 	else

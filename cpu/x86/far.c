@@ -34,7 +34,7 @@ check_code(struct cpu *c, uint64_t d, uint16_t sel)
 {
 	unsigned a = d >> 40 & 0xff;
 
-	if (c->efer & EFER_LMA && d >> 53 & 1 && d >> 54 & 1)
+	if (c->efer & EFER_LMA && (d >> 53 & 3) == 3)	/* L and D */
 		x86_gp(c, sel & ~3u);
 	if (a & 4 ? SEG_DPL(a) > c->cpl :
 	    (sel & 3u) > c->cpl || SEG_DPL(a) != c->cpl)
@@ -54,6 +54,19 @@ struct gate {
 	uint64_t	off;
 	unsigned	count, size;
 };
+
+/* The TSS behind a task gate, or the TSS itself, that jmp or call names. */
+static uint16_t
+task_of(struct cpu *c, uint64_t d, uint16_t sel)
+{
+	if (SEG_DPL(d >> 40) < c->cpl || SEG_DPL(d >> 40) < (sel & 3u))
+		x86_gp(c, sel & ~3u);
+	if ((d >> 40 & 0xf) != 5)
+		return sel;
+	if (!(d >> 47 & 1))
+		x86_raise(c, VEC_NP, sel & ~3u);
+	return (uint16_t)(d >> 16);
+}
 
 /* Call gate: checks it and reads it. */
 static void
@@ -112,18 +125,14 @@ far_jump(struct cpu *c, uint16_t sel, uint64_t off, uint64_t next,
 			sel = g.sel & ~3u;
 			d = desc_read(c, sel, VEC_GP, 0, &lin);
 			a = d >> 40 & 0xff;
-			if (!(a & SEG_S) || !(a & 8))
+			if (!(a & SEG_S) || !(a & 8) ||
+			    (g.size == 8 && (d >> 53 & 3) != 1))
 				x86_gp(c, sel);
 			off = g.off;
 		} else if ((type == 1 || type == 9 || type == 5) &&
 		    !(c->efer & EFER_LMA)) {
-			if (type == 5) {
-				if ((d >> 45 & 3) < c->cpl ||
-				    (d >> 45 & 3) < (sel & 3u))
-					x86_gp(c, sel & ~3u);
-				sel = (uint16_t)(d >> 16);
-			}
-			task_switch(c, sel, TASK_JMP, next, false, 0);
+			task_switch(c, task_of(c, d, sel), TASK_JMP, next,
+			    false, 0);
 			return;
 		} else
 			x86_gp(c, sel & ~3u);
@@ -137,51 +146,44 @@ far_jump(struct cpu *c, uint16_t sel, uint64_t off, uint64_t next,
 	x86_mode(c);
 }
 
+/* Through a call gate to an inner ring: its stack gets the old one's address
+ * and the parameters. */
 static void
 call_inner(struct cpu *c, const struct gate *g, uint64_t d, uint64_t lin,
     uint64_t next)
 {
 	unsigned ncpl = SEG_DPL(d >> 40), i;
 	const struct seg *t = &c->seg[TR];
-	uint64_t sp, param[31], oldsp = c->gpr[RSP];
-	uint16_t oldss = c->seg[SS].sel, ss = 0;
-	struct seg nss;
+	struct stack s = { .mmu = mmu_of(c, ncpl) };
+	uint32_t param[31];
+	uint16_t ss;
 
 	if (g->size == 8) {
-		sp = x86_ld(c, t->base + 4 + ncpl * 8, 8, 0);
-		nss = (struct seg){ .sel = (uint16_t)ncpl,
+		if (4 + ncpl * 8 + 7 > t->limit)
+			x86_raise(c, VEC_TS, t->sel & ~3u);
+		s.sp = x86_ld(c, t->base + 4 + ncpl * 8, 8, 0);
+		s.mask = ~0ull;
+		s.ss = (struct seg){ .sel = (uint16_t)ncpl,
 			.attr = SEG_UNUSABLE | ncpl << 5 };
-		x86_probe(c, sp - 32, 32, ACC_WRITE, 0);
 	} else {
-		if (t->attr & 8) {
-			sp = x86_ld(c, t->base + 4 + ncpl * 8, 4, 0);
-			ss = (uint16_t)x86_ld(c, t->base + 8 + ncpl * 8, 2, 0);
-		} else {
-			sp = x86_ld(c, t->base + 2 + ncpl * 4, 2, 0);
-			ss = (uint16_t)x86_ld(c, t->base + 4 + ncpl * 4, 2, 0);
-		}
-		seg_load_ss(c, ss, ncpl, VEC_TS, 0, &nss);
+		inner_stack(c, ncpl, 0, &ss, &s.sp);
+		seg_load_ss(c, ss, ncpl, VEC_TS, 0, &s.ss);
+		s.mask = s.ss.attr & SEG_DB ? 0xffffffff : 0xffff;
+		s.err = ss & ~3u;
 		for (i = 0; i < g->count; i++)
-			param[i] = stack_at(c, (int64_t)i * g->size, g->size);
-		x86_probe(c, (uint32_t)(nss.base + sp - (g->count + 4) *
-		    g->size), (g->count + 4) * g->size, ACC_WRITE, 0);
+			param[i] = (uint32_t)stack_at(c, (int64_t)i * g->size,
+			    g->size);
 	}
-	/* the frame fits: switch */
-	{
-		uint16_t oldcs = c->seg[CS].sel;
-
-		set_cs(c, d, lin, g->sel, ncpl);
-		c->seg[SS] = nss;
-		x86_mode(c);
-		c->gpr[RSP] = sp;
-		push(c, g->size, oldss);
-		push(c, g->size, oldsp);
-		if (g->size != 8)
-			for (i = g->count; i-- > 0;)
-				push(c, g->size, param[i]);
-		push(c, g->size, oldcs);
-		push(c, g->size, next);
-	}
+	stack_push(c, &s, g->size, c->seg[SS].sel);
+	stack_push(c, &s, g->size, c->gpr[RSP]);
+	if (g->size != 8)
+		for (i = g->count; i-- > 0;)
+			stack_push(c, &s, g->size, param[i]);
+	stack_push(c, &s, g->size, c->seg[CS].sel);
+	stack_push(c, &s, g->size, next);
+	check_rip(c, d, g->off);
+	set_cs(c, d, lin, g->sel, ncpl);
+	stack_commit(c, &s);
 	c->rip = g->off;
 	x86_mode(c);
 }
@@ -190,19 +192,18 @@ void
 far_call(struct cpu *c, uint16_t sel, uint64_t off, uint64_t next,
     unsigned opsize)
 {
-	uint64_t d, lin, old = c->gpr[RSP];
 	unsigned a, type;
+	uint64_t d, lin;
+	struct stack s;
 	struct gate g;
 
 	if (real_mode(c)) {
 		if (off > 0xffff && off > c->seg[CS].limit)
 			x86_gp(c, 0);
-		/* both pushes or none */
-		stack_at(c, -(int64_t)opsize, opsize);
-		x86_probe(c, x86_linear(c, SS, (old - 2 * opsize) & sp_mask(c),
-		    opsize, ACC_WRITE), opsize, ACC_WRITE, MODE_MMU(c->mode));
-		push(c, opsize, c->seg[CS].sel);
-		push(c, opsize, next);
+		stack_current(c, &s);
+		stack_push(c, &s, opsize, c->seg[CS].sel);
+		stack_push(c, &s, opsize, next);
+		stack_commit(c, &s);
 		seg_real(c, CS, sel);
 		c->rip = off;
 		x86_mode(c);
@@ -220,7 +221,8 @@ far_call(struct cpu *c, uint16_t sel, uint64_t off, uint64_t next,
 				x86_gp(c, 0);
 			d = desc_read(c, g.sel, VEC_GP, 0, &lin);
 			a = d >> 40 & 0xff;
-			if (!(a & SEG_S) || !(a & 8) || SEG_DPL(a) > c->cpl)
+			if (!(a & SEG_S) || !(a & 8) || SEG_DPL(a) > c->cpl ||
+			    (g.size == 8 && (d >> 53 & 3) != 1))
 				x86_gp(c, g.sel & ~3u);
 			if (!(a & SEG_P))
 				x86_raise(c, VEC_NP, g.sel & ~3u);
@@ -233,13 +235,8 @@ far_call(struct cpu *c, uint16_t sel, uint64_t off, uint64_t next,
 			opsize = g.size;
 		} else if ((type == 1 || type == 9 || type == 5) &&
 		    !(c->efer & EFER_LMA)) {
-			if (type == 5) {
-				if ((d >> 45 & 3) < c->cpl ||
-				    (d >> 45 & 3) < (sel & 3u))
-					x86_gp(c, sel & ~3u);
-				sel = (uint16_t)(d >> 16);
-			}
-			task_switch(c, sel, TASK_CALL, next, false, 0);
+			task_switch(c, task_of(c, d, sel), TASK_CALL, next,
+			    false, 0);
 			return;
 		} else
 			x86_gp(c, sel & ~3u);
@@ -249,11 +246,11 @@ far_call(struct cpu *c, uint16_t sel, uint64_t off, uint64_t next,
 		check_code(c, d, sel);
 	}
 	check_rip(c, d, off);
-	x86_probe(c, x86_linear(c, SS, (old - 2 * opsize) & sp_mask(c),
-	    2 * opsize, ACC_WRITE), 2 * opsize, ACC_WRITE, MODE_MMU(c->mode));
-	push(c, opsize, c->seg[CS].sel);
-	push(c, opsize, next);
+	stack_current(c, &s);
+	stack_push(c, &s, opsize, c->seg[CS].sel);
+	stack_push(c, &s, opsize, next);
 	set_cs(c, d, lin, sel, c->cpl);
+	stack_commit(c, &s);
 	c->rip = off;
 	x86_mode(c);
 }
@@ -275,15 +272,14 @@ far_return(struct cpu *c, uint16_t sel, uint64_t off, unsigned opsize,
 	d = desc_read(c, sel, VEC_GP, 0, &lin);
 	a = d >> 40 & 0xff;
 	if (!(a & SEG_S) || !(a & 8) || rpl < c->cpl ||
-	    (a & 4 ? SEG_DPL(a) > rpl : SEG_DPL(a) != rpl))
+	    (c->efer & EFER_LMA && (d >> 53 & 3) == 3) || (a & 4 ? SEG_DPL(a) > rpl : SEG_DPL(a) != rpl))
 		x86_gp(c, sel & ~3u);
 	if (!(a & SEG_P))
 		x86_raise(c, VEC_NP, sel & ~3u);
-	check_rip(c, d, off);
 	outer = rpl > c->cpl;
 	if (outer || always_ss) {
 		sp = stack_at(c, ssoff, opsize);
-		ss = (uint16_t)stack_at(c, ssoff + opsize, opsize == 2 ? 2 : 2);
+		ss = (uint16_t)stack_at(c, ssoff + opsize, 2);
 		if ((ss & ~3u) == 0 && d >> 53 & 1 && c->efer & EFER_LMA &&
 		    rpl != 3 && (ss & 3u) == rpl)
 			nss = (struct seg){ .sel = ss,
@@ -291,16 +287,13 @@ far_return(struct cpu *c, uint16_t sel, uint64_t off, unsigned opsize,
 		else
 			seg_load_ss(c, ss, rpl, VEC_GP, 0, &nss);
 	}
+	check_rip(c, d, off);
 	set_cs(c, d, lin, sel, rpl);
 	c->rip = off;
 	if (outer || always_ss) {
 		c->seg[SS] = nss;
 		x86_mode(c);
-		if (opsize == 2 || !(sp_mask(c) >> 16))
-			c->gpr[RSP] = (c->gpr[RSP] & ~0xffffull) |
-			    ((sp + pop) & 0xffff);
-		else
-			c->gpr[RSP] = (sp + pop) & sp_mask(c);
+		set_sp(c, sp + pop);
 		if (rpl > old)
 			seg_drop(c);
 	} else
@@ -312,7 +305,7 @@ void
 far_ret(struct cpu *c, unsigned opsize, unsigned pop)
 {
 	uint64_t off = stack_at(c, 0, opsize);
-	uint16_t sel = (uint16_t)stack_at(c, opsize, opsize == 8 ? 8 : opsize);
+	uint16_t sel = (uint16_t)stack_at(c, opsize, opsize);
 
 	if (real_mode(c)) {
 		if (off > 0xffff && off > c->seg[CS].limit)
@@ -347,6 +340,38 @@ set_flags(struct cpu *c, uint64_t v, uint64_t m)
 	c->eflags = (c->eflags & ~m) | (v & m) | 2;
 }
 
+/* RF only means something while a breakpoint is set, and it is cleared after
+ * every instruction only then (debug.c). */
+static uint64_t
+rf(struct cpu *c, uint64_t m)
+{
+	if (c->dr[7] & 0xff)
+		return m;
+	c->eflags &= ~(uint64_t)FL_RF;
+	return m & ~(uint64_t)FL_RF;
+}
+
+/*
+ * Flags popped by iret or popf in virtual-8086 mode with CR4.VME and IOPL < 3:
+ * IF is VIF (SDM 3B 20.3).  True: they are set.
+ */
+static bool
+vme_flags(struct cpu *c, uint64_t v, unsigned opsize, bool set)
+{
+	if (!(c->eflags & FL_VM) || (c->eflags & FL_IOPL) == FL_IOPL)
+		return false;
+	if (!(c->cr4 & CR4_VME) || opsize != 2 || v & FL_TF ||
+	    (v & FL_IF && c->eflags & FL_VIP))
+		x86_gp(c, 0);
+	if (!set)
+		return true;
+	set_flags(c, v, FL_STATUS | FL_DF | FL_NT);
+	c->eflags &= ~(uint64_t)(FL_VIF | FL_TF);
+	if (v & FL_IF)
+		c->eflags |= FL_VIF;
+	return true;
+}
+
 void
 x86_iret(struct cpu *c, unsigned opsize)
 {
@@ -354,7 +379,8 @@ x86_iret(struct cpu *c, unsigned opsize)
 	unsigned cpl = c->cpl;
 	uint16_t sel;
 
-	if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL)
+	if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL &&
+	    (!(c->cr4 & CR4_VME) || opsize != 2))
 		x86_gp(c, 0);
 	if (!real_mode(c) && c->eflags & FL_NT) {
 		if (c->efer & EFER_LMA)
@@ -373,10 +399,14 @@ x86_iret(struct cpu *c, unsigned opsize)
 			m |= FL_IOPL;
 		if (opsize > 2)
 			m |= FL_RF | FL_AC | FL_ID;
+		if (off > 0xffff && off > c->seg[CS].limit)
+			x86_gp(c, 0);
+		vme_flags(c, fl, opsize, false);
 		set_sp(c, c->gpr[RSP] + 3 * opsize);
 		seg_real(c, CS, sel);
 		c->rip = off;
-		set_flags(c, fl, m);
+		if (!vme_flags(c, fl, opsize, true))
+			set_flags(c, fl, rf(c, m));
 		c->nmi_blocked = 0;
 		x86_mode(c);
 		return;
@@ -403,7 +433,7 @@ x86_iret(struct cpu *c, unsigned opsize)
 	m = flags_mask(c, opsize, cpl);
 	far_return(c, sel, off, opsize, 3 * opsize, 0,
 	    (c->mode & M_SIZE) == M_64);
-	set_flags(c, fl, m);
+	set_flags(c, fl, rf(c, m));
 	c->nmi_blocked = 0;
 	x86_mode(c);
 }
@@ -502,6 +532,10 @@ x86_popf(struct cpu *c, uint64_t v, unsigned opsize)
 	uint64_t m = flags_mask(c, opsize, c->cpl) & ~(uint64_t)(FL_VIF |
 	    FL_VIP | FL_RF);
 
+	if (vme_flags(c, v, opsize, true)) {
+		x86_mode(c);
+		return;
+	}
 	if (opsize > 2)
 		c->eflags &= ~(uint64_t)FL_RF;
 	set_flags(c, v, m);

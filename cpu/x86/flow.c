@@ -131,17 +131,13 @@ do_pop(struct cpu *c, const struct insn *in)
 static void
 do_pusha(struct cpu *c, unsigned size)
 {
-	uint64_t old = c->gpr[RSP];
+	struct stack s;
 	unsigned i;
 
-	for (i = 1; i <= 8; i++) {	/* check it all first */
-		uint64_t sp = (old - i * size) & sp_mask(c);
-
-		x86_probe(c, x86_linear(c, SS, sp, size, ACC_WRITE), size,
-		    ACC_WRITE, MODE_MMU(c->mode));
-	}
+	stack_current(c, &s);
 	for (i = 0; i < 8; i++)
-		push(c, size, i == RSP ? old : c->gpr[i]);
+		stack_push(c, &s, size, c->gpr[i]);
+	stack_commit(c, &s);
 }
 
 static void
@@ -161,28 +157,27 @@ do_popa(struct cpu *c, unsigned size)
 static void
 do_enter(struct cpu *c, const struct insn *in)
 {
-	unsigned size = in->opsize, level, i;
-	uint64_t frame, bp = c->gpr[RBP], old = c->gpr[RSP], v;
-	unsigned alloc = (uint16_t)in->op[0].disp;
+	unsigned size = in->opsize, level = in->op[1].disp & 31, i;
+	uint64_t frame, bp = c->gpr[RBP], at;
+	struct stack s;
 
-	level = in->op[1].disp & 31;
-	push(c, size, bp);
-	frame = c->gpr[RSP];
-	if (level) {
-		for (i = 1; i < level; i++) {
-			uint64_t at = (bp - i * size) & sp_mask(c);
-
-			c->gpr[RSP] = old;
-			v = x86_ld(c, x86_linear(c, SS, at, size, ACC_READ),
-			    size, MODE_MMU(c->mode));
-			c->gpr[RSP] = frame - (i - 1) * size;
-			push(c, size, v);
-		}
-		push(c, size, frame);
+	stack_current(c, &s);
+	stack_push(c, &s, size, bp);
+	frame = s.sp;
+	for (i = 1; i < level; i++) {
+		at = (bp - i * size) & sp_mask(c);
+		stack_push(c, &s, size, x86_ld(c, x86_linear(c, SS, at, size,
+		    ACC_READ), size, MODE_MMU(c->mode)));
 	}
-	v = (c->gpr[RSP] - alloc) & sp_mask(c);
+	if (level)
+		stack_push(c, &s, size, frame);
+	s.sp -= (uint16_t)in->op[0].disp;
+	/* the new top must be writable */
+	at = s.sp & s.mask;
+	x86_probe(c, x86_linear(c, SS, at, size, ACC_WRITE), size, ACC_WRITE,
+	    s.mmu);
+	stack_commit(c, &s);
 	set_reg(c, RBP, size, frame);
-	set_sp(c, v);
 }
 
 static bool
@@ -306,19 +301,24 @@ exec_flow(struct cpu *c, const struct insn *in)
 	case ZYDIS_MNEMONIC_PUSHF:
 	case ZYDIS_MNEMONIC_PUSHFD:
 	case ZYDIS_MNEMONIC_PUSHFQ:
-		if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL)
-			x86_gp(c, 0);
-		push(c, in->opsize, (c->eflags | 2) &
-		    ~(uint64_t)(FL_VM | FL_RF));
+		v = (c->eflags | 2) & ~(uint64_t)(FL_VM | FL_RF);
+		if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL) {
+			if (!(c->cr4 & CR4_VME) || in->opsize != 2)
+				x86_gp(c, 0);
+			v = (v & ~(uint64_t)FL_IF) | FL_IOPL |
+			    (v & FL_VIF ? FL_IF : 0);
+		}
+		push(c, in->opsize, v);
 		break;
 	case ZYDIS_MNEMONIC_POPF:
 	case ZYDIS_MNEMONIC_POPFD:
 	case ZYDIS_MNEMONIC_POPFQ:
-		if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL)
+		if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL &&
+		    (!(c->cr4 & CR4_VME) || in->opsize != 2))
 			x86_gp(c, 0);
 		v = stack_at(c, 0, in->opsize);
-		set_sp(c, c->gpr[RSP] + in->opsize);
 		x86_popf(c, v, in->opsize);
+		set_sp(c, c->gpr[RSP] + in->opsize);
 		break;
 	default:
 		return false;

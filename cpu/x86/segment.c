@@ -111,9 +111,7 @@ seg_load_ss(struct cpu *c, uint16_t sel, unsigned cpl, int vec, uint32_t ext,
 void
 x86_load_seg(struct cpu *c, unsigned seg, uint16_t sel)
 {
-	uint64_t lin, d;
 	struct seg s;
-	unsigned a;
 
 	if (!(c->cr0 & CR0_PE) || c->eflags & FL_VM) {
 		seg_real(c, seg, sel);
@@ -126,25 +124,33 @@ x86_load_seg(struct cpu *c, unsigned seg, uint16_t sel)
 		x86_mode(c);
 		return;
 	}
+	seg_load_data(c, seg, sel, VEC_GP);
+	x86_mode(c);
+}
+
+/* ES, DS, FS, GS in protected mode; vec: #GP, or #TS in a task switch */
+void
+seg_load_data(struct cpu *c, unsigned seg, uint16_t sel, int vec)
+{
+	uint64_t lin, d;
+	unsigned a;
+
 	if ((sel & ~3u) == 0) {
 		seg_null(c, seg, sel);
-		if (c->efer & EFER_LMA)
-			c->seg[seg].base = 0;
-		x86_mode(c);
+		c->seg[seg].base = 0;
 		return;
 	}
-	d = desc_read(c, sel, VEC_GP, 0, &lin);
+	d = desc_read(c, sel, vec, 0, &lin);
 	a = d >> 40 & 0xff;
 	if (!(a & SEG_S) || ((a & 8) && !(a & 2)))
-		x86_gp(c, sel & ~3u);
+		x86_raise(c, vec, sel & ~3u);
 	if (!((a & 0xc) == 0xc) &&
 	    ((sel & 3u) > SEG_DPL(a) || c->cpl > SEG_DPL(a)))
-		x86_gp(c, sel & ~3u);
+		x86_raise(c, vec, sel & ~3u);
 	if (!(a & SEG_P))
 		x86_raise(c, VEC_NP, sel & ~3u);
 	desc_accessed(c, lin, d);
 	desc_seg(d | 1ull << 40, sel, &c->seg[seg]);
-	x86_mode(c);
 }
 
 /* After a return to an outer ring: what may no longer be held is nulled. */
@@ -167,7 +173,7 @@ seg_drop(struct cpu *c)
 /* ---------------------------------------------------------- system segments */
 
 void
-seg_lldt(struct cpu *c, uint16_t sel)
+seg_lldt(struct cpu *c, uint16_t sel, int vec)
 {
 	uint64_t lin, d, hi = 0;
 
@@ -176,14 +182,18 @@ seg_lldt(struct cpu *c, uint16_t sel)
 		return;
 	}
 	if (sel & 4 || !desc_find(c, sel, c->efer & EFER_LMA ? 16 : 8, &lin))
-		x86_gp(c, sel & ~3u);
+		x86_raise(c, vec, sel & ~3u);
 	d = x86_ld(c, lin, 8, 0);
 	if ((d >> 40 & 0x1f) != 2)
-		x86_gp(c, sel & ~3u);
+		x86_raise(c, vec, sel & ~3u);
 	if (!(d >> 40 & SEG_P))
-		x86_raise(c, VEC_NP, sel & ~3u);
-	if (c->efer & EFER_LMA)
+		x86_raise(c, vec == VEC_TS ? VEC_TS : VEC_NP, sel & ~3u);
+	if (c->efer & EFER_LMA) {
 		hi = x86_ld(c, lin + 8, 8, 0);
+		if (hi >> 40 & 0x1f || !canonical((d >> 16 & 0xffffff) |
+		    (d >> 56) << 24 | hi << 32))
+			x86_gp(c, sel & ~3u);
+	}
 	desc_seg(d, sel, &c->seg[LDTR]);
 	c->seg[LDTR].base |= hi << 32;
 }
@@ -203,8 +213,12 @@ seg_ltr(struct cpu *c, uint16_t sel)
 		x86_gp(c, sel & ~3u);
 	if (!(d >> 40 & SEG_P))
 		x86_raise(c, VEC_NP, sel & ~3u);
-	if (c->efer & EFER_LMA)
+	if (c->efer & EFER_LMA) {
 		hi = x86_ld(c, lin + 8, 8, 0);
+		if (hi >> 40 & 0x1f || !canonical((d >> 16 & 0xffffff) |
+		    (d >> 56) << 24 | hi << 32))
+			x86_gp(c, sel & ~3u);
+	}
 	x86_st(c, lin + 5, 1, (d >> 40 & 0xff) | 2, 0);
 	desc_seg(d | 2ull << 40, sel, &c->seg[TR]);
 	c->seg[TR].base |= hi << 32;

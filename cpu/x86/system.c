@@ -14,11 +14,28 @@ cpl0(struct cpu *c)
 
 /* ---------------------------------------------------------- control registers */
 
+/* The four entries PAE paging takes with CR3 (SDM 3A 4.4.1). */
+static void
+check_pdptes(struct cpu *c, uint64_t cr3)
+{
+	uint64_t *p = ram_at(machine.ram, cr3 & 0xffffffe0, 32), e;
+	int i;
+
+	for (i = 0; p && i < 4; i++) {
+		e = __atomic_load_n(&p[i], __ATOMIC_RELAXED);
+		if (e & 1 && e & 0xffffc000000001e6ull)
+			x86_gp(c, 0);
+	}
+}
+
 void
 x86_set_cr0(struct cpu *c, uint64_t v)
 {
 	uint64_t old = c->cr0;
 
+	if (v & CR0_PG && !(old & CR0_PG) && !(c->efer & EFER_LME) &&
+	    c->cr4 & CR4_PAE)
+		check_pdptes(c, c->cr3);
 	v &= CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM |
 	    CR0_NW | CR0_CD | CR0_PG;
 	v |= CR0_ET;
@@ -44,12 +61,16 @@ x86_set_cr3(struct cpu *c, uint64_t v)
 {
 	bool keep = c->cr4 & CR4_PCIDE && v >> 63;
 
-	v &= ~(1ull << 63);
+	if (c->cr4 & CR4_PCIDE)
+		v &= ~(1ull << 63);
 	if (c->efer & EFER_LMA) {
-		if (v >> 52)
+		if (v >> 46)
 			x86_gp(c, 0);
-	} else
+	} else {
 		v &= 0xffffffff;
+		if (c->cr0 & CR0_PG && c->cr4 & CR4_PAE)
+			check_pdptes(c, v);
+	}
 	/* entries are not tagged by PCID: another address space means a flush
 	 * even where the guest allows to keep them */
 	if (keep && v == c->cr3)
@@ -58,16 +79,12 @@ x86_set_cr3(struct cpu *c, uint64_t v)
 	tlb_flush_nonglobal(c);
 }
 
-#define CR4_ALLOWED (CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | \
-	CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | \
-	CR4_FSGSBASE | CR4_PCIDE | CR4_OSXSAVE | CR4_SMEP | CR4_SMAP)
-
 void
 x86_set_cr4(struct cpu *c, uint64_t v)
 {
 	uint64_t old = c->cr4;
 
-	if (v & ~(uint64_t)CR4_ALLOWED)
+	if (v & ~model_cr4())
 		x86_gp(c, 0);
 	if (c->efer & EFER_LMA && !(v & CR4_PAE))
 		x86_gp(c, 0);
@@ -159,7 +176,7 @@ mov_dr(struct cpu *c, const struct insn *in)
 	if (n == 6)
 		v = (v & 0xe00f) | 0xffff0ff0;
 	else if (n == 7)
-		v = (v & 0xffff2bff) | 0x400;
+		v = (v & 0xffff23ff) | 0x400;
 	c->dr[n] = v;
 	x86_mode(c);
 }
@@ -247,7 +264,7 @@ load16(struct cpu *c, const struct insn *in, unsigned i)
 static void
 lar_lsl(struct cpu *c, const struct insn *in)
 {
-	uint16_t sel = load16(c, in, 1);
+	uint16_t sel;
 	static const uint32_t lar = 0x1a3e, lsl = 0x0a0e;	/* types, S = 0 */
 	bool is_lsl = in->mnem == ZYDIS_MNEMONIC_LSL;
 	struct seg s;
@@ -256,9 +273,12 @@ lar_lsl(struct cpu *c, const struct insn *in)
 
 	if (!protected_only(c))
 		x86_ud(c);
-	c->eflags &= ~(uint64_t)FL_ZF;
-	if (!seg_peek(c, sel, &d))
+	sel = load16(c, in, 1);
+	if (!seg_peek(c, sel, &d)) {
+		c->eflags &= ~(uint64_t)FL_ZF;
 		return;
+	}
+	c->eflags &= ~(uint64_t)FL_ZF;
 	a = d >> 40 & 0xff;
 	if (!(a & SEG_S)) {
 		uint32_t ok = is_lsl ? lsl : lar;
@@ -279,13 +299,14 @@ lar_lsl(struct cpu *c, const struct insn *in)
 static void
 verify(struct cpu *c, const struct insn *in)
 {
-	uint16_t sel = load16(c, in, 0);
 	uint64_t d;
 	unsigned a;
+	uint16_t sel;
 	bool ok = false;
 
 	if (!protected_only(c))
 		x86_ud(c);
+	sel = load16(c, in, 0);
 	if (seg_peek(c, sel, &d)) {
 		a = d >> 40 & 0xff;
 		if (a & SEG_S)
@@ -400,22 +421,46 @@ software_int(struct cpu *c, const struct insn *in, uint64_t next)
 		v = VEC_DB;
 		kind = INT_ICEBP;
 		break;
-	case ZYDIS_MNEMONIC_INT:
-		if (c->eflags & FL_VM && (c->eflags & FL_IOPL) != FL_IOPL)
-			x86_gp(c, 0);
-		break;
 	}
 	/* a fault on the way must show the instruction itself */
 	c->int_rip = rip;
 	c->rip = next;
+	if (in->mnem == ZYDIS_MNEMONIC_INT && c->eflags & FL_VM) {
+		if (vm86_redirect(c, v))
+			return;
+		if ((c->eflags & FL_IOPL) != FL_IOPL)
+			x86_gp(c, 0);
+	}
 	x86_interrupt(c, v, kind, 0);
+}
+
+/* CLI and STI act on IF, or on VIF in virtual-8086 mode with CR4.VME and at
+ * CPL 3 with CR4.PVI (SDM 3B 20.3, 20.4). */
+static bool
+virtual_if(struct cpu *c)
+{
+	if (!(c->cr0 & CR0_PE) || c->cpl <= (c->eflags >> 12 & 3))
+		return false;
+	if (!(c->cr4 & (c->eflags & FL_VM ? CR4_VME : CR4_PVI)) || c->cpl != 3)
+		x86_gp(c, 0);
+	return true;
+}
+
+static void
+cli(struct cpu *c)
+{
+	c->eflags &= ~(uint64_t)(virtual_if(c) ? FL_VIF : FL_IF);
 }
 
 static void
 sti(struct cpu *c)
 {
-	if (c->cr0 & CR0_PE && c->cpl > (c->eflags >> 12 & 3))
-		x86_gp(c, 0);
+	if (virtual_if(c)) {
+		if (c->eflags & FL_VIP)
+			x86_gp(c, 0);
+		c->eflags |= FL_VIF;
+		return;
+	}
 	if (!(c->eflags & FL_IF))
 		c->shadow = 1;
 	c->eflags |= FL_IF;
@@ -448,10 +493,12 @@ bound(struct cpu *c, const struct insn *in)
 static void
 arpl(struct cpu *c, const struct insn *in)
 {
-	uint16_t d = load16(c, in, 0), s = load16(c, in, 1);
+	uint16_t d, s;
 
 	if (!protected_only(c))
 		x86_ud(c);
+	d = load16(c, in, 0);
+	s = load16(c, in, 1);
 	if ((d & 3) < (s & 3)) {
 		store16(c, in, (d & ~3u) | (s & 3));
 		c->eflags |= FL_ZF;
@@ -588,7 +635,7 @@ tables(struct cpu *c, const struct insn *in)
 		if (in->mnem == ZYDIS_MNEMONIC_LTR)
 			seg_ltr(c, load16(c, in, 0));
 		else
-			seg_lldt(c, load16(c, in, 0));
+			seg_lldt(c, load16(c, in, 0), VEC_GP);
 		break;
 	case ZYDIS_MNEMONIC_SMSW:
 		umip(c);
@@ -652,9 +699,7 @@ exec_system(struct cpu *c, const struct insn *in)
 		in_out(c, in);
 		break;
 	case ZYDIS_MNEMONIC_CLI:
-		if (c->cr0 & CR0_PE && c->cpl > (c->eflags >> 12 & 3))
-			x86_gp(c, 0);
-		c->eflags &= ~(uint64_t)FL_IF;
+		cli(c);
 		break;
 	case ZYDIS_MNEMONIC_STI:
 		sti(c);

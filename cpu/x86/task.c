@@ -100,7 +100,7 @@ load_segments(struct cpu *c, const struct tss *t)
 			seg_load_ss(c, t->s[SS], c->cpl, VEC_TS, 0, &s);
 			c->seg[SS] = s;
 		} else
-			x86_load_seg(c, order[i], t->s[order[i]]);
+			seg_load_data(c, order[i], t->s[order[i]], VEC_TS);
 	}
 	x86_mode(c);
 }
@@ -109,6 +109,7 @@ void
 task_switch(struct cpu *c, uint16_t sel, int how, uint64_t next, bool has_err,
     uint32_t err)
 {
+	/* a nested interrupt or an external event: EXT in error codes */
 	uint32_t ext = how == TASK_INT;
 	uint64_t lin, d, oldlin, flags = c->eflags;
 	int vec = how == TASK_IRET ? VEC_TS : VEC_GP;
@@ -125,9 +126,6 @@ task_switch(struct cpu *c, uint16_t sel, int how, uint64_t next, bool has_err,
 	if (how == TASK_IRET ? type != 3 && type != 11 :
 	    type != 1 && type != 9)
 		x86_raise(c, vec, (sel & ~3u) | ext);
-	if (how == TASK_JMP || how == TASK_CALL)
-		if ((d >> 45 & 3) < c->cpl || (d >> 45 & 3) < (sel & 3u))
-			x86_gp(c, sel & ~3u);
 	if (!(d >> 47 & 1))
 		x86_raise(c, VEC_NP, (sel & ~3u) | ext);
 	desc_seg(d, sel, &ntr);
@@ -154,18 +152,18 @@ task_switch(struct cpu *c, uint16_t sel, int how, uint64_t next, bool has_err,
 		c->cr3 = t.cr3;
 		tlb_flush_nonglobal(c);
 	}
-	c->eflags = t.flags | 2;
+	c->eflags = (t.flags & 0x3f7fd7) | 2;
 	if (how == TASK_CALL || how == TASK_INT)
 		c->eflags |= FL_NT;
 	c->rip = t.rip;
 	for (i = 0; i < 8; i++)
-		c->gpr[i] = t32 ? (uint32_t)t.r[i] : (uint32_t)t.r[i];
+		c->gpr[i] = (uint32_t)t.r[i];
 	c->dr[7] &= ~0x155ull;
 	for (i = 0; i < 6; i++)
 		c->seg[i] = (struct seg){ .sel = t.s[i],
 			.attr = SEG_UNUSABLE };
 	c->int_rip = ~0ull;
-	seg_lldt(c, t.ldt);
+	seg_lldt(c, t.ldt, VEC_TS);
 	load_segments(c, &t);
 	if (has_err)
 		push(c, t32 ? 4 : 2, err);
