@@ -11,6 +11,7 @@ writable(void *arg)
 {
 	struct chario *c = arg;
 
+	c->blocked = false;
 	chario_flush(c);
 	if (c->space && !chario_full(c))
 		c->space(c->d);
@@ -38,10 +39,10 @@ chario_put(struct chario *c, uint8_t b)
 	if (c->cd == NULL)
 		return true;
 	if (*c->len >= CHARIO_MAX)
-		chario_flush(c);
-	if (*c->len >= CHARIO_MAX)
 		return false;
 	c->buf[(*c->len)++] = b;
+	if (*c->len >= CHARIO_BATCH && !c->blocked)
+		chario_flush(c);
 	return true;
 }
 
@@ -60,6 +61,7 @@ chario_flush(struct chario *c)
 		n = len;
 	memmove(c->buf, c->buf + n, len - n);
 	*c->len = len - (uint32_t)n;
+	c->blocked = *c->len > 0;
 }
 
 bool

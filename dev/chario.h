@@ -10,12 +10,14 @@
 
 #define CHARIO_MAX	4096		/* bytes of buffer in the state */
 #define CHARIO_HIGH	2048		/* the chip should stop its guest */
+#define CHARIO_BATCH	1024		/* written without waiting for a pause */
 
 struct chario {
 	struct chardev	*cd;		/* NULL: output is dropped */
 	struct devctx	*d;
 	uint8_t		*buf;		/* CHARIO_MAX bytes in the state */
 	uint32_t	*len;
+	bool		blocked;	/* until the back end is writable */
 	void		(*space)(struct devctx *);	/* there is room again */
 };
 

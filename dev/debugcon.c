@@ -63,14 +63,11 @@ static void
 con_write(struct devctx *d, unsigned range, uint64_t off, unsigned size,
     uint64_t val)
 {
-	struct debugcon *c = d->st;
 	struct priv *p = d->priv;
 
 	if (range != 0)
 		return;
 	chario_put(&p->io, (uint8_t)val);
-	if (c->nout >= 1024)
-		chario_flush(&p->io);
 	if (!p->armed) {
 		p->armed = true;
 		dev_timer(d, 0, 1, flush);

@@ -8,9 +8,9 @@
  *
  * The transmitter takes bytes as fast as they come: LSR says "empty" until the
  * back end is blocked with CHARIO_HIGH bytes waiting, and the bytes go out in
- * one write when the guest pauses.  For the interrupt the transmitter is busy
- * from a THR write to that moment (or to an IIR read): then the "THR empty"
- * condition is set, once for the whole burst.  Reading IIR while it is the
+ * one write when the guest pauses or enough have come.  For the interrupt the
+ * transmitter is busy from a THR write to that pause, or to an IIR read: then
+ * the "THR empty" condition is set, once for the whole burst.  Reading IIR while it is the
  * reported cause clears it, so does a THR write; enabling it in IER with an
  * empty transmitter sets it.
  *
@@ -71,6 +71,7 @@ struct priv {
 	struct chario	io;
 	unsigned	base, irq;
 	int		source;
+	bool		armed;		/* tx_pause will come */
 };
 
 static const struct field fields[] = {
@@ -288,13 +289,13 @@ rx_pop(struct devctx *d)
 
 /* ------------------------------------------------------------- transmitter */
 
+/* The burst is over, unless the back end holds it up. */
 static void
 tx_done(struct devctx *d)
 {
 	struct priv *p = d->priv;
 	struct uart *u = d->st;
 
-	chario_flush(&p->io);
 	if (u->busy && !chario_full(&p->io)) {
 		u->busy = 0;
 		u->thri = 1;
@@ -303,23 +304,32 @@ tx_done(struct devctx *d)
 }
 
 static void
+tx_pause(struct devctx *d)
+{
+	struct priv *p = d->priv;
+
+	p->armed = false;
+	chario_flush(&p->io);
+	tx_done(d);
+}
+
+static void
 tx(struct devctx *d, uint8_t c)
 {
 	struct priv *p = d->priv;
 	struct uart *u = d->st;
 
-	if (!u->busy) {
-		u->busy = 1;
-		dev_timer(d, T_TX, 1, tx_done);		/* at the next pause */
+	if (!p->armed) {
+		p->armed = true;
+		dev_timer(d, T_TX, 1, tx_pause);
 	}
+	u->busy = 1;
 	u->thri = 0;
 	if (u->mcr & MCR_LOOP) {
 		rx_push(u, c);
 		rx_timer(d);
 	} else {
 		chario_put(&p->io, c);
-		if (u->nout >= 1024)
-			chario_flush(&p->io);
 	}
 	update(d);
 }
@@ -481,7 +491,8 @@ uart_reset(struct devctx *d)
 	u->msr = MSR_READY;
 	rx_fill(d);
 	rx_timer(d);
-	dev_timer(d, T_TX, u->nout ? 1 : -1, tx_done);
+	((struct priv *)d->priv)->armed = true;
+	dev_timer(d, T_TX, 1, tx_pause);
 	update(d);
 }
 
@@ -499,7 +510,8 @@ uart_loaded(struct devctx *d)
 	u->lsr_read = u->msr_read = 0;
 	claim(d, LSR, RANGE_STATUS);
 	claim(d, MSR, RANGE_SHADOW);
-	dev_timer(d, T_TX, u->busy || u->nout ? 1 : -1, tx_done);
+	((struct priv *)d->priv)->armed = true;
+	dev_timer(d, T_TX, 1, tx_pause);
 	rx_timer(d);
 	update(d);
 }
