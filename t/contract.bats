@@ -6,6 +6,7 @@ setup() {
 	cd "$BATS_TEST_DIRNAME/.."
 	top=$PWD
 	export XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+	export VM_SANDBOX=kill
 	mkdir -p "$XDG_RUNTIME_DIR"
 	lx=$top/build/libexec/vm
 	poke=$top/build/bin/vm-poke

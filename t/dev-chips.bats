@@ -5,6 +5,7 @@
 setup() {
 	cd "$BATS_TEST_DIRNAME/.."
 	export XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+	export VM_SANDBOX=kill
 	mkdir -p "$XDG_RUNTIME_DIR"
 	d=$BATS_TEST_TMPDIR
 	PATH=$PWD/build/bin:$PATH
