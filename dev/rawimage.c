@@ -4,8 +4,6 @@
  * Locking is byte-range locks of the open file description on the bytes qemu
  * uses for the same purpose (100 + n: we do n; 200 + n: nobody else may do n),
  * so that either sees the other.
- *
- * #syscalls preadv2 pwritev fdatasync fallocate
  */
 #include <errno.h>
 #include <fcntl.h>

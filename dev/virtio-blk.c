@@ -11,72 +11,15 @@
  * ones; the chains' order of completion is free (5.2.6).  `drain` waits until
  * the workers hold nothing.
  *
- * #syscalls clone3 futex
+ * #syscalls clone clone3 futex preadv2 pwritev fdatasync fallocate
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "rawimage.h"
-#include "virtio.h"
-
-#define SEG_MAX		254u
-#define IOV_CAP		(SEG_MAX + 4)	/* parts of one request */
-#define NWORKER		4
-#define MAX_SECTORS	(1u << 22)	/* of a discard or write-zeroes */
-#define MAX_RANGES	32u
-
-enum { F_SEG_MAX = 2, F_GEOMETRY = 4, F_RO = 5, F_BLK_SIZE = 6, F_FLUSH = 9,
-	F_TOPOLOGY = 10, F_WCE = 11, F_MQ = 12, F_DISCARD = 13,
-	F_WRITE_ZEROES = 14 };
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11,
-	T_WRITE_ZEROES = 13 };
-enum { S_OK, S_IOERR, S_UNSUPP };
-enum { CFG_LEN = 60, CFG_WCE = 32 };
-
-struct blk {
-	struct virtio_state v;
-	uint8_t		wce;		/* write cache enabled */
-};
-
-struct blk_opts {
-	const char	*file, *format, *serial, *addr;
-	bool		readonly, share_rw;
-	uint32_t	queues, queue_size, lbs, pbs;
-	int		cache, discard, zeroes, locking, werror, rerror;
-};
-
-struct req {
-	struct req	*next;
-	struct vq_elem	e;
-	struct iovec	iov[IOV_CAP];
-	uint32_t	type;
-	uint64_t	sector;
-	struct iovec	*data;		/* in iov */
-	unsigned	n_data;
-	uint64_t	len;
-	struct xfer	x;
-	uint8_t		*status;	/* in guest memory */
-	uint32_t	written;	/* bytes for the used ring */
-};
-
-struct blk_priv {
-	struct virtio	v;
-	struct rawimage	img;
-	uint64_t	bytes;		/* capacity, whole logical blocks */
-	_Atomic uint64_t rd_ops, wr_ops, flush_ops, rd_bytes, wr_bytes, errors;
-	struct req	*free;
-	/* under m */
-	pthread_mutex_t	m;
-	pthread_cond_t	work, idle;
-	struct req	*head, **tail;
-	unsigned	inflight, nthread;
-	bool		quit;
-	pthread_t	thread[NWORKER];
-};
+#include "blk.h"
 
 static const char *const cache_values[] = { "writeback", "none",
 	"writethrough", "unsafe", "directsync", NULL };
@@ -122,266 +65,6 @@ static const struct field fields[] = {
 	FIELD(blk, wce),
 	FIELD_END
 };
-
-static struct blk_priv *
-blk(struct virtio *v)
-{
-	return (struct blk_priv *)v;
-}
-
-static const struct blk_opts *
-options(const struct blk_priv *b)
-{
-	return b->v.d->opts;
-}
-
-/* Must a write be on stable storage before it is completed? */
-static bool
-write_through(const struct blk_priv *b)
-{
-	const struct blk *s = b->v.d->st;
-
-	return options(b)->cache != UNSAFE &&
-	    (!s->wce || !virtio_has(&b->v, F_FLUSH));
-}
-
-/* ------------------------------------------------------------------- the I/O */
-
-static bool
-aligned(const struct blk_priv *b, const struct req *r)
-{
-	unsigned i;
-
-	for (i = 0; i < r->n_data; i++)
-		if ((uintptr_t)r->data[i].iov_base % b->img.align ||
-		    r->data[i].iov_len % b->img.align)
-			return false;
-	return true;
-}
-
-/* O_DIRECT with buffers the kernel would refuse. */
-static int
-bounce(struct blk_priv *b, struct req *r, bool write)
-{
-	void *buf;
-	int e;
-
-	if (posix_memalign(&buf, 4096, r->len + 1))
-		return ENOMEM;
-	if (write)
-		iov_get(r->data, r->n_data, 0, buf, r->len);
-	e = img_buf(&b->img, buf, r->len, r->x.off, write);
-	if (!write && e == 0)
-		iov_put(b->v.d, r->data, r->n_data, 0, buf, r->len);
-	free(buf);
-	return e;
-}
-
-/* 5.2.6: struct virtio_blk_discard_write_zeroes, checked as a whole first. */
-static int
-ranges(struct blk_priv *b, struct req *r, uint8_t *status)
-{
-	struct { uint64_t sector; uint32_t n, flags; } s[MAX_RANGES];
-	bool zero = r->type == T_WRITE_ZEROES, unmap;
-	unsigned i, n = (unsigned)(r->len / 16);
-	uint64_t total = b->bytes / SECTOR;
-	int e = 0;
-
-	*status = S_IOERR;
-	if (r->len % 16 || n == 0 || r->len / 16 > MAX_RANGES)
-		return 0;
-	iov_get(r->data, r->n_data, 0, s, r->len);
-	for (i = 0; i < n; i++) {
-		if (s[i].flags & ~1u || (!zero && s[i].flags)) {
-			*status = S_UNSUPP;
-			return 0;
-		}
-		if (s[i].n > MAX_SECTORS || s[i].sector > total ||
-		    s[i].n > total - s[i].sector)
-			return 0;
-	}
-	for (i = 0; i < n && e == 0; i++) {
-		if (s[i].n == 0)
-			continue;
-		unmap = s[i].flags & 1 && options(b)->discard < 2;
-		e = zero ? img_zero(&b->img, (off_t)(s[i].sector * SECTOR),
-		    s[i].n * (uint64_t)SECTOR, unmap) :
-		    img_discard(&b->img, (off_t)(s[i].sector * SECTOR),
-		    s[i].n * (uint64_t)SECTOR);
-	}
-	if (e == 0 && zero && write_through(b))
-		e = img_sync(&b->img);
-	if (e == 0)
-		*status = S_OK;
-	return e;
-}
-
-static bool
-all_zero(const struct req *r)
-{
-	const uint8_t *p;
-	unsigned i;
-	size_t n;
-
-	for (i = 0; i < r->n_data; i++) {
-		p = r->data[i].iov_base;
-		n = r->data[i].iov_len;
-		if (n && (p[0] || memcmp(p, p + 1, n - 1)))
-			return false;
-	}
-	return true;
-}
-
-static void
-data_wrote(struct blk_priv *b, const struct req *r)
-{
-	unsigned i;
-
-	for (i = 0; i < r->n_data; i++)
-		dev_dma_wrote(b->v.d, r->data[i].iov_base, r->data[i].iov_len);
-}
-
-/*
- * Carry out a request; `nowait`: only if that does not sleep.  False: it would.
- * Sets *r->status and r->written.
- */
-static bool
-perform(struct blk_priv *b, struct req *r, bool nowait)
-{
-	uint8_t status = S_IOERR;
-	int e = 0;
-
-	switch (r->type) {
-	case T_IN:
-		if (b->img.direct && !aligned(b, r))
-			e = bounce(b, r, false);
-		else
-			e = img_transfer(&b->img, &r->x, false, nowait ? RWF_NOWAIT : 0);
-		if (nowait && e)	/* the workers find out */
-			return false;
-		data_wrote(b, r);
-		b->rd_ops++;
-		b->rd_bytes += r->len;
-		break;
-	case T_OUT:
-		if (options(b)->zeroes && all_zero(r))
-			e = img_zero(&b->img, r->x.off, r->len,
-			    options(b)->zeroes == 2);
-		else if (b->img.direct && !aligned(b, r))
-			e = bounce(b, r, true);
-		else
-			e = img_transfer(&b->img, &r->x, true, 0);
-		if (e == 0 && write_through(b))
-			e = img_sync(&b->img);
-		b->wr_ops++;
-		b->wr_bytes += r->len;
-		break;
-	case T_FLUSH:
-		e = img_sync(&b->img);
-		b->flush_ops++;
-		break;
-	default:			/* discard, write zeroes */
-		e = ranges(b, r, &status);
-		break;
-	}
-	if (e == 0 && r->type != T_DISCARD && r->type != T_WRITE_ZEROES)
-		status = S_OK;
-	if (e) {
-		b->errors++;
-		status = S_IOERR;
-		log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
-		    options(b)->file, r->type == T_IN ? "read" :
-		    r->type == T_OUT ? "write" : r->type == T_FLUSH ? "flush" :
-		    "discard", (unsigned long long)r->sector, strerror(e));
-	}
-	*r->status = status;
-	r->written = r->type == T_IN ? (uint32_t)r->e.in_len : 1;
-	dev_dma_wrote(b->v.d, r->status, 1);
-	return true;
-}
-
-/* ------------------------------------------------------------------ workers */
-
-static void
-req_free(struct blk_priv *b, struct req *r)
-{
-	r->next = b->free;
-	b->free = r;
-}
-
-static void *
-worker(void *arg)
-{
-	struct blk_priv *b = arg;
-	struct req *r;
-
-	pthread_mutex_lock(&b->m);
-	for (;;) {
-		while (!b->head && !b->quit)
-			pthread_cond_wait(&b->work, &b->m);
-		if (!b->head)
-			break;
-		r = b->head;
-		b->head = r->next;
-		if (!b->head)
-			b->tail = &b->head;
-		pthread_mutex_unlock(&b->m);
-
-		perform(b, r, false);
-		pthread_mutex_lock(&b->v.lock);
-		vq_push(&b->v, &r->e, r->written);
-		vq_notify(&b->v, r->e.queue);
-		pthread_mutex_unlock(&b->v.lock);
-
-		pthread_mutex_lock(&b->m);
-		req_free(b, r);
-		if (--b->inflight == 0)
-			pthread_cond_broadcast(&b->idle);
-	}
-	pthread_mutex_unlock(&b->m);
-	return NULL;
-}
-
-static bool
-start_workers(struct blk_priv *b)
-{
-	sigset_t all, old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	while (b->nthread < NWORKER && pthread_create(&b->thread[b->nthread],
-	    NULL, worker, b) == 0)
-		b->nthread++;
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return b->nthread > 0;
-}
-
-/* Hand over; false if there are no threads to be had. */
-static bool
-hand_over(struct blk_priv *b, struct req *r)
-{
-	if (!b->nthread && !start_workers(b))
-		return false;
-	pthread_mutex_lock(&b->m);
-	r->next = NULL;
-	*b->tail = r;
-	b->tail = &r->next;
-	b->inflight++;
-	pthread_cond_signal(&b->work);
-	pthread_mutex_unlock(&b->m);
-	return true;
-}
-
-static void
-drain(struct virtio *v)
-{
-	struct blk_priv *b = blk(v);
-
-	pthread_mutex_lock(&b->m);
-	while (b->inflight)
-		pthread_cond_wait(&b->idle, &b->m);
-	pthread_mutex_unlock(&b->m);
-}
 
 /* ----------------------------------------------------------------- requests */
 
@@ -513,7 +196,7 @@ static bool
 quick(struct blk_priv *b, const struct req *r)
 {
 	return !b->img.direct && (r->type == T_IN ||
-	    (r->type == T_OUT && !write_through(b)));
+	    (r->type == T_OUT && !blk_write_through(b)));
 }
 
 /* The next request of queue n, or NULL. */
@@ -533,7 +216,7 @@ take(struct blk_priv *b, unsigned n)
 		    "status", n);
 	}
 	pthread_mutex_lock(&b->m);
-	req_free(b, r);
+	blk_req_free(b, r);
 	pthread_mutex_unlock(&b->m);
 	return NULL;
 }
@@ -543,7 +226,7 @@ complete(struct blk_priv *b, struct req *r)
 {
 	vq_done(&b->v, &r->e, r->written);
 	pthread_mutex_lock(&b->m);
-	req_free(b, r);
+	blk_req_free(b, r);
 	pthread_mutex_unlock(&b->m);
 }
 
@@ -559,10 +242,10 @@ kick(struct virtio *v, unsigned n)
 		while (left && (r = take(b, n))) {
 			left--;
 			if (!answer(b, r) && !(quick(b, r) &&
-			    perform(b, r, r->type == T_IN))) {
-				if (hand_over(b, r))
+			    blk_perform(b, r, r->type == T_IN))) {
+				if (blk_hand_over(b, r))
 					continue;
-				perform(b, r, false);
+				blk_perform(b, r, false);
 			}
 			complete(b, r);
 		}
@@ -624,7 +307,7 @@ static const struct virtio_type type = {
 	.config = blk_config,
 	.config_write = blk_config_write,
 	.kick = kick,
-	.drain = drain,
+	.drain = blk_drain,
 	.reset = blk_reset,
 };
 
@@ -711,16 +394,9 @@ quit(struct devctx *d)
 {
 	struct blk_priv *b = d->priv;
 	struct req *r;
-	unsigned i;
 
-	drain(&b->v);
-	pthread_mutex_lock(&b->m);
-	b->quit = true;
-	pthread_cond_broadcast(&b->work);
-	pthread_mutex_unlock(&b->m);
-	for (i = 0; i < b->nthread; i++)
-		pthread_join(b->thread[i], NULL);
-	b->nthread = 0;
+	blk_drain(&b->v);
+	blk_end_workers(b);
 	while ((r = b->free)) {
 		b->free = r->next;
 		free(r);

@@ -133,6 +133,14 @@ void	virtio_broken(struct virtio *, const char *what, uint64_t n);
 /* The device configuration changed: tell the driver. */
 void	virtio_config_changed(struct virtio *);
 
+/* Between virtio.c and vring.c.  Map: host pointers for an enabled queue; false
+ * if its addresses are no good.  Usable: may the device look at the queue now?
+ * Interrupt: with v->lock held. */
+bool	vring_map(struct virtio *, unsigned n);
+bool	vring_usable(const struct virtio *, unsigned n);
+enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
+void	virtio_interrupt(struct virtio *, uint16_t vector, uint8_t isr);
+
 /* Bytes of guest buffers [iov, n): copy to or from `buf` from byte `off` on;
  * returns how many there were.  To the guest, dev_dma_wrote is called. */
 size_t	iov_get(const struct iovec *, unsigned n, size_t off, void *buf,

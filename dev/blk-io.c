@@ -1,0 +1,265 @@
+/*
+ * blk-io.c - the I/O of a virtio block request and the threads that do what may
+ * sleep (virtio-blk.c tells which).
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blk.h"
+
+bool
+blk_write_through(const struct blk_priv *b)
+{
+	const struct blk *s = b->v.d->st;
+
+	return options(b)->cache != UNSAFE &&
+	    (!s->wce || !virtio_has(&b->v, F_FLUSH));
+}
+
+static bool
+aligned(const struct blk_priv *b, const struct req *r)
+{
+	unsigned i;
+
+	for (i = 0; i < r->n_data; i++)
+		if ((uintptr_t)r->data[i].iov_base % b->img.align ||
+		    r->data[i].iov_len % b->img.align)
+			return false;
+	return true;
+}
+
+/* O_DIRECT with buffers the kernel would refuse. */
+static int
+bounce(struct blk_priv *b, struct req *r, bool write)
+{
+	void *buf;
+	int e;
+
+	if (posix_memalign(&buf, 4096, r->len + 1))
+		return ENOMEM;
+	if (write)
+		iov_get(r->data, r->n_data, 0, buf, r->len);
+	e = img_buf(&b->img, buf, r->len, r->x.off, write);
+	if (!write && e == 0)
+		iov_put(b->v.d, r->data, r->n_data, 0, buf, r->len);
+	free(buf);
+	return e;
+}
+
+/* 5.2.6: struct virtio_blk_discard_write_zeroes, checked as a whole first. */
+static int
+ranges(struct blk_priv *b, struct req *r, uint8_t *status)
+{
+	struct { uint64_t sector; uint32_t n, flags; } s[MAX_RANGES];
+	bool zero = r->type == T_WRITE_ZEROES, unmap;
+	unsigned i, n = (unsigned)(r->len / 16);
+	uint64_t total = b->bytes / SECTOR;
+	int e = 0;
+
+	*status = S_IOERR;
+	if (r->len % 16 || n == 0 || r->len / 16 > MAX_RANGES)
+		return 0;
+	iov_get(r->data, r->n_data, 0, s, r->len);
+	for (i = 0; i < n; i++) {
+		if (s[i].flags & ~1u || (!zero && s[i].flags)) {
+			*status = S_UNSUPP;
+			return 0;
+		}
+		if (s[i].n > MAX_SECTORS || s[i].sector > total ||
+		    s[i].n > total - s[i].sector)
+			return 0;
+	}
+	for (i = 0; i < n && e == 0; i++) {
+		if (s[i].n == 0)
+			continue;
+		unmap = s[i].flags & 1 && options(b)->discard < 2;
+		e = zero ? img_zero(&b->img, (off_t)(s[i].sector * SECTOR),
+		    s[i].n * (uint64_t)SECTOR, unmap) :
+		    img_discard(&b->img, (off_t)(s[i].sector * SECTOR),
+		    s[i].n * (uint64_t)SECTOR);
+	}
+	if (e == 0 && zero && blk_write_through(b))
+		e = img_sync(&b->img);
+	if (e == 0)
+		*status = S_OK;
+	return e;
+}
+
+static bool
+all_zero(const struct req *r)
+{
+	const uint8_t *p;
+	unsigned i;
+	size_t n;
+
+	for (i = 0; i < r->n_data; i++) {
+		p = r->data[i].iov_base;
+		n = r->data[i].iov_len;
+		if (n && (p[0] || memcmp(p, p + 1, n - 1)))
+			return false;
+	}
+	return true;
+}
+
+static void
+data_wrote(struct blk_priv *b, const struct req *r)
+{
+	unsigned i;
+
+	for (i = 0; i < r->n_data; i++)
+		dev_dma_wrote(b->v.d, r->data[i].iov_base, r->data[i].iov_len);
+}
+
+bool
+blk_perform(struct blk_priv *b, struct req *r, bool nowait)
+{
+	uint8_t status = S_IOERR;
+	int e = 0;
+
+	switch (r->type) {
+	case T_IN:
+		if (b->img.direct && !aligned(b, r))
+			e = bounce(b, r, false);
+		else
+			e = img_transfer(&b->img, &r->x, false, nowait ? RWF_NOWAIT : 0);
+		if (nowait && e)	/* the workers find out */
+			return false;
+		data_wrote(b, r);
+		b->rd_ops++;
+		b->rd_bytes += r->len;
+		break;
+	case T_OUT:
+		if (options(b)->zeroes && all_zero(r))
+			e = img_zero(&b->img, r->x.off, r->len,
+			    options(b)->zeroes == 2);
+		else if (b->img.direct && !aligned(b, r))
+			e = bounce(b, r, true);
+		else
+			e = img_transfer(&b->img, &r->x, true, 0);
+		if (e == 0 && blk_write_through(b))
+			e = img_sync(&b->img);
+		b->wr_ops++;
+		b->wr_bytes += r->len;
+		break;
+	case T_FLUSH:
+		e = img_sync(&b->img);
+		b->flush_ops++;
+		break;
+	default:			/* discard, write zeroes */
+		e = ranges(b, r, &status);
+		break;
+	}
+	if (e == 0 && r->type != T_DISCARD && r->type != T_WRITE_ZEROES)
+		status = S_OK;
+	if (e) {
+		b->errors++;
+		status = S_IOERR;
+		log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
+		    options(b)->file, r->type == T_IN ? "read" :
+		    r->type == T_OUT ? "write" : r->type == T_FLUSH ? "flush" :
+		    "discard", (unsigned long long)r->sector, strerror(e));
+	}
+	*r->status = status;
+	r->written = r->type == T_IN ? (uint32_t)r->e.in_len : 1;
+	dev_dma_wrote(b->v.d, r->status, 1);
+	return true;
+}
+
+/* ------------------------------------------------------------------ workers */
+
+void
+blk_req_free(struct blk_priv *b, struct req *r)
+{
+	r->next = b->free;
+	b->free = r;
+}
+
+static void *
+worker(void *arg)
+{
+	struct blk_priv *b = arg;
+	struct req *r;
+
+	pthread_mutex_lock(&b->m);
+	for (;;) {
+		while (!b->head && !b->quit)
+			pthread_cond_wait(&b->work, &b->m);
+		if (!b->head)
+			break;
+		r = b->head;
+		b->head = r->next;
+		if (!b->head)
+			b->tail = &b->head;
+		pthread_mutex_unlock(&b->m);
+
+		blk_perform(b, r, false);
+		pthread_mutex_lock(&b->v.lock);
+		vq_push(&b->v, &r->e, r->written);
+		vq_notify(&b->v, r->e.queue);
+		pthread_mutex_unlock(&b->v.lock);
+
+		pthread_mutex_lock(&b->m);
+		blk_req_free(b, r);
+		if (--b->inflight == 0)
+			pthread_cond_broadcast(&b->idle);
+	}
+	pthread_mutex_unlock(&b->m);
+	return NULL;
+}
+
+static bool
+start_workers(struct blk_priv *b)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	while (b->nthread < NWORKER && pthread_create(&b->thread[b->nthread],
+	    NULL, worker, b) == 0)
+		b->nthread++;
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return b->nthread > 0;
+}
+
+bool
+blk_hand_over(struct blk_priv *b, struct req *r)
+{
+	if (!b->nthread && !start_workers(b))
+		return false;
+	pthread_mutex_lock(&b->m);
+	r->next = NULL;
+	*b->tail = r;
+	b->tail = &r->next;
+	b->inflight++;
+	pthread_cond_signal(&b->work);
+	pthread_mutex_unlock(&b->m);
+	return true;
+}
+
+void
+blk_drain(struct virtio *v)
+{
+	struct blk_priv *b = blk(v);
+
+	pthread_mutex_lock(&b->m);
+	while (b->inflight)
+		pthread_cond_wait(&b->idle, &b->m);
+	pthread_mutex_unlock(&b->m);
+}
+
+void
+blk_end_workers(struct blk_priv *b)
+{
+	unsigned i;
+
+	pthread_mutex_lock(&b->m);
+	b->quit = true;
+	pthread_cond_broadcast(&b->work);
+	pthread_mutex_unlock(&b->m);
+	for (i = 0; i < b->nthread; i++)
+		pthread_join(b->thread[i], NULL);
+	b->nthread = 0;
+}

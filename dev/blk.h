@@ -1,0 +1,90 @@
+/*
+ * blk.h - the virtio block device's two halves: virtio-blk.c takes requests and
+ * answers what needs no I/O, blk-io.c does the rest, at once or by workers.
+ */
+#ifndef BLK_H
+#define BLK_H
+
+#include "rawimage.h"
+#include "virtio.h"
+
+#define SEG_MAX		254u
+#define IOV_CAP		(SEG_MAX + 4)	/* parts of one request */
+#define NWORKER		4
+#define MAX_SECTORS	(1u << 22)	/* of a discard or write-zeroes */
+#define MAX_RANGES	32u
+
+enum { F_SEG_MAX = 2, F_GEOMETRY = 4, F_RO = 5, F_BLK_SIZE = 6, F_FLUSH = 9,
+	F_TOPOLOGY = 10, F_WCE = 11, F_MQ = 12, F_DISCARD = 13,
+	F_WRITE_ZEROES = 14 };
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11,
+	T_WRITE_ZEROES = 13 };
+enum { S_OK, S_IOERR, S_UNSUPP };
+enum { CFG_LEN = 60, CFG_WCE = 32 };
+
+struct blk {
+	struct virtio_state v;
+	uint8_t		wce;		/* write cache enabled */
+};
+
+struct blk_opts {
+	const char	*file, *format, *serial, *addr;
+	bool		readonly, share_rw;
+	uint32_t	queues, queue_size, lbs, pbs;
+	int		cache, discard, zeroes, locking, werror, rerror;
+};
+
+struct req {
+	struct req	*next;
+	struct vq_elem	e;
+	struct iovec	iov[IOV_CAP];
+	uint32_t	type;
+	uint64_t	sector;
+	struct iovec	*data;		/* in iov */
+	unsigned	n_data;
+	uint64_t	len;
+	struct xfer	x;
+	uint8_t		*status;	/* in guest memory */
+	uint32_t	written;	/* bytes for the used ring */
+};
+
+struct blk_priv {
+	struct virtio	v;
+	struct rawimage	img;
+	uint64_t	bytes;		/* capacity, whole logical blocks */
+	_Atomic uint64_t rd_ops, wr_ops, flush_ops, rd_bytes, wr_bytes, errors;
+	struct req	*free;
+	/* under m */
+	pthread_mutex_t	m;
+	pthread_cond_t	work, idle;
+	struct req	*head, **tail;
+	unsigned	inflight, nthread;
+	bool		quit;
+	pthread_t	thread[NWORKER];
+};
+
+static inline struct blk_priv *
+blk(struct virtio *v)
+{
+	return (struct blk_priv *)v;
+}
+
+static inline const struct blk_opts *
+options(const struct blk_priv *b)
+{
+	return b->v.d->opts;
+}
+
+/* Must a write be on stable storage before it is completed? */
+bool	blk_write_through(const struct blk_priv *);
+/* Carry out a request; `nowait`: only if that does not sleep.  False: it would.
+ * Sets the status in guest memory and r->written. */
+bool	blk_perform(struct blk_priv *, struct req *, bool nowait);
+/* Have a worker do and complete it; false if there are no threads to be had. */
+bool	blk_hand_over(struct blk_priv *, struct req *);
+/* Wait until the workers hold nothing. */
+void	blk_drain(struct virtio *);
+void	blk_end_workers(struct blk_priv *);
+void	blk_req_free(struct blk_priv *, struct req *);	/* under b->m */
+
+#endif
