@@ -151,8 +151,22 @@ run(struct broker *b)
 	return b->code;
 }
 
+/* "membus NAME" for ps, in place of the path and the file. */
+static void
+title(int argc, char **argv, const char *name)
+{
+	char *end = argv[argc - 1] + strlen(argv[argc - 1]);
+	size_t room = (size_t)(end - argv[0]);
+
+	if (room < sizeof "membus" + strlen(name))
+		return;
+	memset(argv[0], 0, room);
+	strcpy(argv[0], "membus");
+	strcpy(argv[0] + sizeof "membus", name);
+}
+
 int
-main(int argc, char **argv, char **envp)
+main(int argc, char **argv)
 {
 	static struct broker b;
 	static struct mfile mf;
@@ -161,7 +175,6 @@ main(int argc, char **argv, char **envp)
 	bool have_tty;
 	int code;
 
-	setproctitle_init(argc, argv, envp);
 	log_open("membus", NULL, NULL);
 	if (argc != 2 || argv[1][0] == '-') {
 		if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -187,7 +200,7 @@ main(int argc, char **argv, char **envp)
 		return 2;
 	}
 	closefrom(3);		/* the machine file among others */
-	setproctitle("-membus %s", mf.name);
+	title(argc, argv, mf.name);
 	part_places(&b);
 	have_tty = tcgetattr(0, &tty) == 0;
 	code = run(&b);

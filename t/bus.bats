@@ -181,7 +181,7 @@ pm="part pm0 dev=pm port=0x300"
 @test "one process a part with machine and role in its title; pid files" {
 	machine "" "$d0" "$pm"
 	background
-	[[ $(ps -o args= -p "$pid") == "membus demo"* ]]
+	[ "$(ps -o args= -p "$pid")" = "membus demo" ]
 	[[ $(ps -o args= -p "$(part_pid d0)") == "dev-fake demo/d0"* ]]
 	[[ $(ps -o args= -p "$(part_pid pm0)") == "dev-pm demo/pm0 port=0x300"* ]]
 	[[ $(ps -o args= -p "$(part_pid cpu)") == "vcpu-x86_64 demo/cpu smp=1"* ]]
@@ -410,6 +410,24 @@ pm="part pm0 dev=pm port=0x300"
 	ended
 	[ "$status" -eq 0 ]
 	[ -z "$output" ]
+}
+
+@test "Channels: a part survives any contents of its channel" {
+	machine "garbage:3000,event:poweroff" "$d0"
+	membus
+	[ "$status" -eq 0 ] || { echo "$output"; false; }
+	[ "$output" = "garbage: 600d" ]
+}
+
+@test "Control lines: the broker survives a part that speaks nonsense" {
+	machine "" "$d0" "part x dev=fake port=0x900 noise=20000"
+	background
+	# it may have laid claim to anything, but the others still answer
+	[ "$(echo 'ask d0 reg' | vm-poke -m demo)" = 0 ]
+	echo 'ask bus quit' | vm-poke -m demo
+	ended
+	[ "$status" -eq 0 ]
+	[ -z "$output" ] || { echo "$output"; false; }
 }
 
 @test "vm-poke: a device alone, driven by a script" {

@@ -11,6 +11,7 @@
  *   event:E     part_event
  *   boot        prints the boot state
  *   die:N       kill itself with signal N
+ *   garbage:N   fills slot and ring of part 1 with N rounds of random bytes
  *   dead        waits until part 1 is dead and prints a read from it
  */
 #include <errno.h>
@@ -31,6 +32,83 @@ static bool started;
 struct st { uint64_t reg[8]; };
 static uint64_t posted;
 static int source = -1;
+
+static uint64_t seed = 1;
+
+static uint64_t
+rnd(void)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return seed >> 24;
+}
+
+/* What a vcpu process that was taken over could do to a part. */
+static void
+garbage(struct chan_ref *r, long n)
+{
+	struct chan_cpu *c = &r->chan->cpu[0];
+	uint8_t *p = (uint8_t *)&c->slot;
+	uint64_t one = 1;
+	size_t i;
+
+	for (; n > 0; n--) {
+		for (i = 8; i < 40; i++)
+			p[i] = (uint8_t)rnd();
+		c->slot.op = (uint8_t)(rnd() % 8);
+		if (rnd() % 2)
+			c->slot.size = (uint8_t)(1 << rnd() % 4);
+		for (i = 0; i < sizeof c->ring.ent; i++)
+			((uint8_t *)c->ring.ent)[i] = (uint8_t)rnd();
+		c->ring.head = (uint32_t)(rnd() % 4 ? c->ring.head + rnd() %
+		    RING_N : rnd());
+		c->slot.state = (uint32_t)(rnd() % 4);
+		r->chan->bell = rnd();
+		r->chan->asked = rnd();
+		r->chan->nvcpu = (uint32_t)rnd();
+		if (write(r->kick, &one, 8) < 0)
+			continue;
+		usleep(rnd() % 100);
+	}
+	/* and it still serves */
+	c->ring.head = c->ring.tail = 0;
+	c->slot.state = SLOT_IDLE;
+	usleep(20000);
+	c->ring.head = c->ring.tail = 0;
+	c->slot.state = SLOT_IDLE;
+	chan_write(r, 0, 0, 16, 4, 0x600d);
+	printf("garbage: %llx\n", (unsigned long long)chan_read(r, 0, 0, 16,
+	    4));
+}
+
+/* What a device that was taken over could say to the broker. */
+static void
+noise(long n)
+{
+	static const char *const word[] = { "range", "line", "pci", "ready",
+	    "subscribe", "cleanup", "hello", "ask", "bus", "d0", "cpu", "ok",
+	    "errr", "event", "@1", "@", "@18446744073709551616", "space=io",
+	    "space=mem", "start=0", "start=0xffffffffffffffff", "len=0",
+	    "len=1", "len=0xffffffffffffffff", "kind=none", "kind=sync",
+	    "kind=shadow", "kind=ram", "off=0xffffffffffffffff", "prio=255",
+	    "prio=-1", "state=99999999999", "chip=fake", "0", "-1", "255",
+	    "99999", "'", "\"x\"", "\\", "/etc/passwd", "mtree", "stat",
+	    "pmem", "pid", "parts", "lines", "machine", "save", "load",
+	    "=", "\n", "trace", "chan", "ram", "poke" };
+	char buf[400];
+	size_t len;
+	int k;
+
+	for (; n > 0; n--) {
+		len = 0;
+		buf[0] = '\0';
+		for (k = (int)(rnd() % 7); k >= 0; k--)
+			len += (size_t)snprintf(buf + len, sizeof buf - len,
+			    "%s ", word[rnd() % (sizeof word /
+			    sizeof word[0])]);
+		/* neither an event nor an error that ends the machine is there */
+		line_send(3, NULL, 0, "%s", buf);
+	}
+}
 
 static void
 act(char *w)
@@ -70,6 +148,8 @@ act(char *w)
 		    (unsigned long long)part.boot.rip);
 	} else if (strcmp(w, "die") == 0) {
 		kill(getpid(), (int)n);
+	} else if (strcmp(w, "garbage") == 0) {
+		garbage(r, n);
 	} else if (strcmp(w, "sleep") == 0) {
 		struct timespec ts = { n / 1000, n % 1000 * 1000000 };
 
@@ -226,6 +306,9 @@ main(int argc, char **argv)
 			return 1;
 		}
 		source = part_line(&part, 5);
+		s = line_key(words, "noise");
+		if (s != NULL)
+			noise(atol(s));
 	}
 	if (part_ready(&part) < 0)
 		return 1;
