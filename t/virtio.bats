@@ -1,10 +1,16 @@
 # virtio chips (dev/virtio*.c, rawimage.c, pci.c): a driver in t/unit/virtio.c,
 # and what the programs say about their options and images.
 
+load helpers
+
 setup() {
 	cd "$BATS_TEST_DIRNAME/.."
 	blk=build/libexec/vm/dev-virtio-blk
 	img=$BATS_TEST_TMPDIR/img
+}
+
+teardown() {
+	[ ! "$guest" ] || vm_teardown
 }
 
 @test "virtio devices: requests, broken chains, interrupts, random rings" {
@@ -78,4 +84,45 @@ setup() {
 	[[ $output == *"physical_block_size=512"* ]]
 	bad file="$img" nonsense=1
 	[[ $output == *"nonsense"* ]]
+}
+
+@test "a guest uses every device, with MSI-X and with INTx" {
+	vm_setup
+	head -c 16M /dev/urandom >"$img"
+	local k sum
+	for k in "" pci=nomsi; do
+		sum=$(sha256sum <"$img" | cut -c 1-64)
+		boot -m 256 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+			-drive if=none,id=d,format=raw,file="$img" \
+			-device virtio-blk-pci,drive=d,num-queues=4 \
+			-device virtio-rng-pci -device virtio-balloon-pci \
+			-device virtio-serial-pci -device virtconsole,chardev=c \
+			-chardev file,id=c,path="$BATS_TEST_TMPDIR/hvc" -- \
+			quiet $k 'vm.run="sha256sum /dev/vda && echo to the console >/dev/hvc0 && dd if=/dev/hwrng bs=1k count=8 of=/dev/null && dd if=/dev/urandom of=/dev/vda bs=128k count=40 conv=fsync && sync && echo 3 >/proc/sys/vm/drop_caches && sha256sum /dev/vda && grep virtio /proc/interrupts"'
+		echo "$output"
+		[ "$status" -eq 0 ]
+		[[ $output == *"$sum  /dev/vda"*"vm.run: 0"* ]]
+		sum=$(sha256sum <"$img" | cut -c 1-64)
+		[[ $output == *"$sum  /dev/vda"* ]]
+		[ "$k" ] || [[ $output == *"PCI-MSI"*"virtio0-req.0"* ]]
+		[ ! "$k" ] || [[ $output == *"IO-APIC"*fasteoi*virtio* ]]
+		[ "$(tr -d '\r' <"$BATS_TEST_TMPDIR/hvc" | tail -n 1)" = "to the console" ]
+	done
+}
+
+@test "the monitor takes memory from the guest and gives it back" {
+	vm_setup
+	vm_start ball -m 512 -display none -serial "file:$BATS_TEST_TMPDIR/out" \
+		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-device virtio-balloon-pci \
+		-append 'console=ttyS0 quiet vm.run="echo it runs; sleep 1000"'
+	until_true grep -q "it runs" "$BATS_TEST_TMPDIR/out"
+	actual() { vm-mon ball info balloon | grep -q "actual=$1"; }
+	actual 512
+	vm-mon ball balloon 300
+	until_true actual 300
+	vm-mon ball balloon 512
+	until_true actual 512
+	vm-mon ball quit
+	until_true gone "$pid"
 }
