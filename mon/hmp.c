@@ -279,9 +279,9 @@ input(void *arg, const uint8_t *buf, size_t n)
 {
 	struct client *c = arg;
 
-	/* A person's key: short, and no whole line. */
-	if (!c->raw && c->len == 0 && n > 0 && n <= 4 && buf[0] != 255 &&
-	    buf[n - 1] != '\n')
+	/* A person's key: short, and no whole line; or one pasted. */
+	if (!c->raw && c->len == 0 && n > 0 && buf[0] != 255 &&
+	    (buf[n - 1] == '\r' || (n <= 4 && buf[n - 1] != '\n')))
 		c->raw = true;
 	for (size_t i = 0; i < n && !c->dead; i++)
 		key(c, buf[i]);
