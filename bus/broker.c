@@ -774,6 +774,16 @@ peer_cb(void *arg, int fd, short revents)
 		close(fds[i]);
 }
 
+/* What a part said before it died still counts. */
+void
+peer_drain(struct peer *p)
+{
+	struct pollfd one = { p->fd, POLLIN, 0 };
+
+	while (p->fd >= 0 && poll(&one, 1, 0) > 0)
+		peer_cb(p, p->fd, POLLIN);
+}
+
 /* ------------------------------------------------------------------- tools */
 
 static void
@@ -807,7 +817,15 @@ broker_listen(struct broker *b)
 		return -1;
 	}
 	chmod(sun.sun_path, 0600);
-	return loop_fd(b->loop, b->listen, POLLIN, accept_cb, b);
+	return 0;
+}
+
+/* Tools that came early are let in when the machine is up. */
+int
+broker_open(struct broker *b)
+{
+	return b->listen < 0 ? 0 :
+	    loop_fd(b->loop, b->listen, POLLIN, accept_cb, b);
 }
 
 void

@@ -156,8 +156,10 @@ struct hooks {
 /* ---- broker.c */
 int	broker_pages(struct broker *);		/* -1: message printed */
 int	broker_listen(struct broker *);
+int	broker_open(struct broker *);
 struct peer *peer_new(struct broker *, int fd, bool tool);
 void	peer_free(struct peer *);
+void	peer_drain(struct peer *);
 int	peer_open(struct peer *);	/* p->fd is there now: listen to it */
 /* Queue one packet; never blocks. The descriptors are duplicated if need be. */
 void	peer_send(struct peer *, const int *fds, int nfd, const char *fmt, ...)

@@ -423,6 +423,7 @@ started(struct broker *b, void *arg, uint64_t tag, int err)
 	}
 	if (b->hooks != NULL)
 		b->hooks->started(b);
+	broker_open(b);
 	if (b->mf->pidfile != NULL) {
 		f = fopen(b->mf->pidfile, "we");
 		if (f == NULL || fprintf(f, "%d\n", (int)getpid()) < 0 ||

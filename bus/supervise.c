@@ -242,7 +242,6 @@ died(struct broker *b, struct peer *p, pid_t pid, int status)
 	char text[64];
 	int code = 1;
 
-	/* what it said before it died still counts */
 	if (WIFSIGNALED(status)) {
 		log_line("%s/%s (pid %d) killed by signal %d", b->mf->name,
 		    p->name, (int)pid, WTERMSIG(status));
@@ -270,6 +269,8 @@ part_reap(struct broker *b)
 		if (p == NULL)
 			continue;
 		p->pid = 0;
+		if (p->fd >= 0)
+			peer_drain(p);
 		if (b->ending && b->hooks != NULL && status != 0) {
 			log_line("%s (pid %d) ended with %s %d", p->name,
 			    (int)pid, WIFSIGNALED(status) ? "signal" : "status",
