@@ -817,6 +817,9 @@ models(void)
 	IS(x86_model("pentium9", why, sizeof(why)) == NULL, 1);
 	IS(strstr(why, "pentium9") != NULL, 1);
 	IS(x86_model("max,avx=maybe", why, sizeof(why)) == NULL, 1);
+	IS(x86_model("x86-64-v2,-sse3", why, sizeof(why)) != NULL, 1);
+	x86_cpuid(c, 1, 0, r);
+	IS(r[2] & (1 | 1 << 19 | 1 << 28), 1 << 19);
 	IS(x86_model("base", why, sizeof(why)) != NULL, 1);
 	IS(OP("\xf3\x0f\xbc\xc0"), NONE);		/* tzcnt as bsf */
 	IS(x86_model("max", why, sizeof(why)) != NULL, 1);
