@@ -11,6 +11,7 @@
  *   tlb.c     fast-path TLB and slots: fill, flush
  *   io.c      physical accesses that are not plain RAM; ports
  *   irq.c     shared interrupt page -> PIC, I/O APIC, LAPIC -> vcpu; IPIs
+ *   timer.c   guest time, timers of the placed chips
  *   placed.c  the host (struct dev_host) of the chips linked into this process
  *   info.c    answers to `ask` (info registers, lapic, tlb, jit, mem ...)
  *

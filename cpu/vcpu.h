@@ -1,5 +1,5 @@
 /*
- * vcpu.h - private to vcpu.c, io.c, irq.c, placed.c and info.c: what hangs off
+ * vcpu.h - private to vcpu.c io.c irq.c timer.c placed.c info.c: what hangs off
  * a struct cpu besides the architecture, the interrupt lock, and system calls
  * that leave the vector registers alone (the guest's may be in them).
  *
@@ -60,16 +60,22 @@ vcpu(struct cpu *c)
 extern pthread_mutex_t irq_mutex;
 void	irq_lock(void);
 void	irq_unlock(void);		/* passes on what changed first */
-void	irq_thread(struct cpu *);	/* a vcpu thread starts */
-void	irq_resume(struct cpu *);	/* it goes on after a stop */
 void	irq_reset(void);		/* after placed_reset */
 void	irq_loaded(void);		/* after the chips' state was loaded */
 void	irq_route(void);		/* the PIIX3's PIRQ registers changed */
 void	irq_nmi(void);			/* the monitor's */
+void	irq_virtual_wire(void);	/* as firmware leaves the LAPIC */
+
+/* timer.c */
+int64_t	guest_clock(void);
+int	timer_init(void);
+void	irq_thread(struct cpu *);	/* a vcpu thread starts */
+void	irq_resume(struct cpu *);	/* it goes on after a stop */
 void	irq_timer(struct vcpu *, unsigned slot, int64_t guest_ns,
 	    void (*)(struct devctx *), struct devctx *);
-void	irq_virtual_wire(void);	/* as firmware leaves the LAPIC */
-int64_t	guest_clock(void);
+void	timer_deadline(struct vcpu *, uint64_t tsc);	/* 0: none */
+void	timer_run(struct vcpu *);	/* fire what is due */
+int64_t	timer_next(const struct vcpu *);	/* guest ns, -1: none */
 
 /* io.c */
 extern uint8_t io_cf9;			/* reset control register */

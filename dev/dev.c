@@ -9,6 +9,8 @@
  * The chip's state lives in the state memfd the broker keeps.  Behind it is a
  * mark, set after the first reset: who finds it set was started in place of a
  * dead process and carries on with what the memfd holds.
+ *
+ * #syscalls dup fcntl fstat newfstatat lseek read write close
  */
 #include <bsd/stdlib.h>
 #include <errno.h>

@@ -12,6 +12,8 @@
  * before the next second.
  *
  * With the HPET in legacy replacement mode line 8 is not ours: its event tells.
+ *
+ * #syscalls clock_gettime
  */
 #include <errno.h>
 #include <stdio.h>

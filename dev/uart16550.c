@@ -251,8 +251,8 @@ rx_fill(struct devctx *d)
 		rx_timer(d);
 	}
 	if (p->io.cd)
-		chardev_pause(p->io.cd, u->nin > 0 || u->mcr & MCR_LOOP ||
-		    u->nrx >= depth(u));
+		chardev_pause(p->io.cd, !d->running || u->nin > 0 ||
+		    u->mcr & MCR_LOOP || u->nrx >= depth(u));
 }
 
 static void
@@ -522,9 +522,9 @@ uart_stop(struct devctx *d)
 	struct priv *p = d->priv;
 
 	chario_flush(&p->io);
+	rx_fill(d);			/* no more input */
 }
 
-/* New characters come while the clock stands, too: look again. */
 static void
 uart_run(struct devctx *d)
 {

@@ -43,6 +43,7 @@ pre-push: lint check
 
 # The translator against the host CPU: everything in cpu/ but the process.
 CPU_CORE = $(filter-out $(B)/cpu/vcpu.o $(B)/cpu/io.o $(B)/cpu/irq.o \
+	$(B)/cpu/timer.o \
 	$(B)/cpu/placed.o $(B)/cpu/info.o,$(call obj,$(CPU_SRC)))
 $(B)/t/difftest: t/unit/difftest.c $(CPU_CORE) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
@@ -53,7 +54,7 @@ PLACED_OBJ = $(PLACED:%=$(B)/placed/%.o)
 $(B)/t/intc: t/unit/intc.c $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
-IRQ_OBJ	= $(B)/cpu/irq.o $(B)/cpu/io.o $(B)/cpu/placed.o $(PLACED_OBJ) \
+IRQ_OBJ	= $(B)/cpu/irq.o $(B)/cpu/timer.o $(B)/cpu/io.o $(B)/cpu/placed.o $(PLACED_OBJ) \
 	$(B)/dev/field.o
 $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
@@ -65,3 +66,8 @@ VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon) \
 $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+
+# The x86 vcpu's instructions in C, one at a time.
+$(B)/t/x86mem $(B)/t/x86sem $(B)/t/x86exec: $(B)/t/%: t/unit/%.c t/unit/x86sem.h $(CPU_CORE) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)

@@ -10,11 +10,12 @@ teardown() {
 	vm_teardown
 }
 
-# quiet_kernel: nothing in the console output looks like trouble
+# quiet_kernel: no line of the kernel's in the console output looks like trouble
 quiet_kernel() {
 	local bad
-	bad=$(printf '%s\n' "$output" | grep -iE \
-'\bBUG\b|Oops|Call Trace|WARNING:|soft lockup|hard lockup|unstable|rcu.*stall|Unable to handle|general protection|segfault|I/O error|ACPI.*Error|ACPI BIOS|not responding|timed out|timeout waiting|spurious|nobody cared|Spurious|clocksource.*skew|Marking clocksource|calibration failed|Firmware Bug|irq.*unhandled' || true)
+	bad=$(printf '%s\n' "$output" | grep -E '^\[ *[0-9]+\.[0-9]+\]' |
+		grep -E \
+'\bBUG\b|Oops|Call Trace|WARNING:|[Ll]ockup|unstable|rcu.*stall|Unable to handle|general protection|segfault|I/O error|ACPI.*[Ee]rror|ACPI BIOS|not responding|timed out|timeout waiting|[Ss]purious|nobody cared|clocksource.*skew|alibration failed|Firmware Bug|irq.*unhandled|IO-APIC.*(fail|err)|MP-BIOS' || true)
 	[ -z "$bad" ] || {
 		printf 'the kernel says:\n%s\n' "$bad"
 		return 1

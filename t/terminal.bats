@@ -23,17 +23,17 @@ teardown() {
 			eof { puts "\nended before: $what"; exit 8 }
 		}
 	}
-	want {guest:/# $}
+	want {guest:~# (\x1b\[6n)?$}
 	send "echo one-\$((1+1))\r"
 	want {one-2}
-	want {guest:/# $}
-	send "sleep 1000\r"
-	want {sleep 1000}
+	want {guest:~# (\x1b\[6n)?$}
+	send "echo go; sleep 1000\r"
+	want {\ngo\r}
 	send "\003"
-	want {guest:/# $}
+	want {guest:~# (\x1b\[6n)?$}
 	send "tty; echo \$?\r"
 	want {ttyS0}
-	want {guest:/# $}
+	want {guest:~# (\x1b\[6n)?$}
 	send "\001h"
 	want {[Cc]-?a|Ctrl-a}
 	send "\001c"
@@ -46,7 +46,7 @@ teardown() {
 	want {\(vm\) $}
 	send "\001c"
 	send "\r"
-	want {guest:/# $}
+	want {guest:~# (\x1b\[6n)?$}
 	send "poweroff -f\r"
 	expect {
 		eof {}

@@ -6,6 +6,13 @@
 
 #define OFF(l)	((l) & 0xfffull)
 
+/* Linear addresses are 32 bits outside long mode. */
+static inline uint64_t
+wrap(const struct cpu *c, uint64_t lin)
+{
+	return c->efer & EFER_LMA ? lin : (uint32_t)lin;
+}
+
 static inline struct tlbe *
 hit(struct cpu *c, uint64_t lin, unsigned acc, unsigned mmu)
 {
@@ -51,7 +58,7 @@ x86_probe(struct cpu *c, uint64_t lin, unsigned n, int access, unsigned mmu)
 
 	page(c, lin, access, mmu, &gpa);
 	if (OFF(lin) + n > 4096)
-		page(c, (lin + n - 1) & ~0xfffull, access, mmu, &gpa);
+		page(c, wrap(c, (lin + n - 1) & ~0xfffull), access, mmu, &gpa);
 }
 
 static inline uint64_t
@@ -128,7 +135,7 @@ x86_ld_bytes(struct cpu *c, uint64_t lin, void *buf, unsigned n, unsigned mmu)
 			d[i] = p ? ((volatile uint8_t *)p)[OFF(lin) + i] :
 			    (uint8_t)slow_read(c, gpa + OFF(lin) + i, 1);
 		d += k;
-		lin += k;
+		lin = wrap(c, lin + k);
 		n -= k;
 	}
 }
@@ -155,7 +162,7 @@ x86_st_bytes(struct cpu *c, uint64_t lin, const void *buf, unsigned n,
 				slow_write(c, gpa + OFF(lin) + i, 1, s[i]);
 		}
 		s += k;
-		lin += k;
+		lin = wrap(c, lin + k);
 		n -= k;
 	}
 }
@@ -319,15 +326,17 @@ x86_fetch(struct cpu *c, struct insn *in)
 
 	for (n = 0;; n += k) {
 		lin = off + n;
+		k = 15 - n;
 		if ((c->mode & M_SIZE) != M_64) {
 			if (lin > c->seg[CS].limit)
 				x86_gp(c, 0);
+			if (c->seg[CS].limit - lin < k - 1)
+				k = (unsigned)(c->seg[CS].limit - lin) + 1;
 			lin = (uint32_t)(lin + c->seg[CS].base);
 		} else if ((int64_t)(lin << 16) >> 16 != (int64_t)lin)
 			x86_gp(c, 0);
-		k = 4096 - (unsigned)OFF(lin);
-		if (k > 15 - n)
-			k = 15 - n;
+		if (k > 4096 - (unsigned)OFF(lin))
+			k = 4096 - (unsigned)OFF(lin);
 		if (x86_walk(c, lin, ACC_EXEC, mmu, &w) < 0)
 			x86_pf(c, lin, w.err);
 		gpa = w.gpa;
@@ -338,7 +347,9 @@ x86_fetch(struct cpu *c, struct insn *in)
 		len = x86_decode(c->mode, buf, n + k, in);
 		if (len > 0)
 			return;
-		if (len == 0 || n + k >= 15)
+		if (len == 0 && in->len == 16)
+			x86_gp(c, 0);		/* longer than 15 bytes */
+		if (len == 0)
 			x86_ud(c);
 	}
 }

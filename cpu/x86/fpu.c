@@ -36,7 +36,7 @@ fxsave(struct cpu *c, const struct insn *in)
 	uint8_t buf[416];
 	unsigned i;
 	static const uint8_t init[32] = { 0x7f, 0x03, [24] = 0x80, 0x1f };
-	uint64_t bv = *(uint64_t *)(x + 512);
+	uint64_t bv;
 
 	cpu_fpu_flush(c);
 	bv = *(uint64_t *)(x + 512);
@@ -226,7 +226,7 @@ exec_fpu(struct cpu *c, const struct insn *in)
 		if (c->cpl || (uint32_t)c->gpr[RCX] != 0)
 			x86_gp(c, 0);
 		v = (uint32_t)c->gpr[RAX] | c->gpr[RDX] << 32;
-		if (!(v & 1) || v & ~7ull || (v & 6) == 4)
+		if (!(v & 1) || v & ~model_xcr0() || (v & 6) == 4)
 			x86_gp(c, 0);
 		c->xcr0 = v;
 		x86_mode(c);

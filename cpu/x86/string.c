@@ -60,22 +60,21 @@ run(const struct str *s, uint64_t lin, uint64_t n)
 	return k < n ? k : n;
 }
 
-/* Fast runs need upward direction and flat offsets that do not wrap. */
+/* Runs go upward, and not while every iteration may trap. */
 static bool
 fast(const struct str *s, uint64_t n)
 {
-	return s->step > 0 && n > 1 &&
-	    ((s->c->mode & M_SIZE) == M_64 || s->amask == 0xffffffff) &&
-	    s->amask != 0xffff;
+	return s->step > 0 && n > 1 && !(s->c->mode & (M_TF | M_BRK));
 }
 
 /* Is the whole run inside its segment and the address space? */
 static bool
 fits(const struct str *s, unsigned seg, uint64_t off, uint64_t bytes)
 {
+	if (off + bytes - 1 < off || off + bytes - 1 > s->amask)
+		return false;
 	if ((s->c->mode & M_SIZE) == M_64)
-		return off + bytes >= off &&
-		    (s->amask == ~0ull || off + bytes <= s->amask);
+		return true;
 	return off + bytes - 1 <= s->c->seg[seg].limit &&
 	    !(s->c->seg[seg].attr & 4 && !(s->c->seg[seg].attr & 8));
 }
@@ -104,8 +103,16 @@ movs(struct str *s, uint64_t n)
 					for (; m; m--)
 						*(volatile uint8_t *)q++ =
 						    *(volatile uint8_t *)p++;
-				} else
-					goto slow;
+				} else {
+					/* up to where it reads its own writes */
+					k = (uint64_t)(q - p) / s->size;
+					if (k < 2)
+						goto slow;
+					m = k * s->size;
+					__asm__ volatile("rep movsb"
+					    : "+S"(p), "+D"(q), "+c"(m)
+					    : : "memory");
+				}
 				advance(s, RSI, (int64_t)(k * s->size));
 				advance(s, RDI, (int64_t)(k * s->size));
 				return k;
@@ -205,12 +212,44 @@ compare(struct cpu *c, unsigned size, uint64_t a, uint64_t b)
 	c->eflags = (c->eflags & ~(uint64_t)FL_STATUS) | (f & FL_STATUS);
 }
 
+static inline uint64_t
+item(const uint8_t *p, unsigned size)
+{
+	return size == 1 ? *p :
+	    size == 2 ? *(const uint16_t __attribute__((aligned(1))) *)p :
+	    size == 4 ? *(const uint32_t __attribute__((aligned(1))) *)p :
+	    *(const uint64_t __attribute__((aligned(1))) *)p;
+}
+
 static uint64_t
 cmps(struct str *s, uint64_t n)
 {
-	uint64_t a = x86_ld(s->c, src(s), s->size, s->mmu);
-	uint64_t b = x86_ld(s->c, dst(s, ACC_READ), s->size, s->mmu);
+	uint64_t la = src(s), lb = dst(s, ACC_READ), a, b, k, i;
+	bool equal = s->in->rep == 0xf3;	/* go on while */
+	const uint8_t *p, *q;
 
+	if (fast(s, n)) {
+		k = run(s, la, run(s, lb, n));
+		if (k > 1 && fits(s, s->seg, reg(s, RSI), k * s->size) &&
+		    fits(s, ES, reg(s, RDI), k * s->size) &&
+		    (p = x86_host(s->c, la, ACC_READ, s->mmu)) != NULL &&
+		    (q = x86_host(s->c, lb, ACC_READ, s->mmu)) != NULL) {
+			for (i = 0; i < k; i++, p += s->size, q += s->size) {
+				a = item(p, s->size);
+				b = item(q, s->size);
+				if ((a == b) != equal) {
+					i++;
+					break;
+				}
+			}
+			compare(s->c, s->size, a, b);
+			advance(s, RSI, (int64_t)(i * s->size));
+			advance(s, RDI, (int64_t)(i * s->size));
+			return i;
+		}
+	}
+	a = x86_ld(s->c, la, s->size, s->mmu);
+	b = x86_ld(s->c, lb, s->size, s->mmu);
 	compare(s->c, s->size, a, b);
 	advance(s, RSI, s->step);
 	advance(s, RDI, s->step);
@@ -220,9 +259,29 @@ cmps(struct str *s, uint64_t n)
 static uint64_t
 scas(struct str *s, uint64_t n)
 {
-	uint64_t b = x86_ld(s->c, dst(s, ACC_READ), s->size, s->mmu);
+	uint64_t lb = dst(s, ACC_READ), a = s->c->gpr[RAX], b, k, i;
+	bool equal = s->in->rep == 0xf3;
+	const uint8_t *q;
 
-	compare(s->c, s->size, s->c->gpr[RAX], b);
+	a = item((const uint8_t *)&a, s->size);
+	if (fast(s, n)) {
+		k = run(s, lb, n);
+		if (k > 1 && fits(s, ES, reg(s, RDI), k * s->size) &&
+		    (q = x86_host(s->c, lb, ACC_READ, s->mmu)) != NULL) {
+			for (i = 0; i < k; i++, q += s->size) {
+				b = item(q, s->size);
+				if ((a == b) != equal) {
+					i++;
+					break;
+				}
+			}
+			compare(s->c, s->size, a, b);
+			advance(s, RDI, (int64_t)(i * s->size));
+			return i;
+		}
+	}
+	b = x86_ld(s->c, lb, s->size, s->mmu);
+	compare(s->c, s->size, a, b);
 	advance(s, RDI, s->step);
 	return 1;
 }
@@ -277,8 +336,8 @@ outs(struct str *s, uint64_t n)
 	return 1;
 }
 
-static unsigned
-override(const struct insn *in)
+unsigned
+string_seg(const struct insn *in)
 {
 	static const uint8_t pre[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
 	unsigned i, j, seg = DS;
@@ -326,7 +385,7 @@ exec_string(struct cpu *c, const struct insn *in)
 	s.amask = in->addrsize == 8 ? ~0ull : in->addrsize == 4 ?
 	    0xffffffffull : 0xffffull;
 	s.step = c->eflags & FL_DF ? -(int64_t)s.size : (int64_t)s.size;
-	s.seg = override(in);
+	s.seg = string_seg(in);
 	if ((c->mode & M_SIZE) == M_64 && s.seg < FS)
 		s.seg = DS;
 	if (!rep) {
@@ -341,6 +400,8 @@ exec_string(struct cpu *c, const struct insn *in)
 			break;
 		if (n == done)
 			break;
+		if (c->mode & (M_TF | M_BRK))
+			return true;
 		pages += done > 1;
 		if ((pages & 7) == 7 || done == 1) {
 			if (*c->poll || c->req)

@@ -47,6 +47,9 @@ enum { TASK_JMP, TASK_CALL, TASK_IRET, TASK_INT };
 void	task_switch(struct cpu *, uint16_t sel, int how, uint64_t next,
 	    bool has_err, uint32_t err);
 
+/* string.c: segment of the source operand */
+unsigned string_seg(const struct insn *);
+
 /* the parts of x86_exec; false: not theirs */
 bool	exec_string(struct cpu *, const struct insn *);
 bool	exec_system(struct cpu *, const struct insn *);

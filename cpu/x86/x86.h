@@ -274,6 +274,8 @@ void	x86_put(struct cpu *, const struct insn *, unsigned op, uint64_t v);
 bool	x86_allowed(struct cpu *, const struct insn *);	/* by CPUID */
 
 void	x86_deliver_pending(struct cpu *);
+/* debug.c: one instruction while mode has M_TF or M_BRK; raises #DB. */
+void	x86_debug_step(struct cpu *);
 
 void	x86_sipi(struct cpu *, unsigned vector);
 
