@@ -314,7 +314,6 @@ run_checked(struct cpu *c, struct block *b)
 	uint32_t n;
 
 	c->ripbase = base;
-	*c->poll = 0;
 	n = stub_enter(c, b->host + jit.rx_off);
 	if (n != ~0u)
 		c->rip = c->ripbase + (uint64_t)(int64_t)jit.ex[n].delta;

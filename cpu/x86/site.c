@@ -122,8 +122,13 @@ check(struct tr *t, int acc, unsigned size)
 		e_ld_gs(e, H_CX, slot);
 		e_not(e, H_CX);
 		e_lea(e, 1, S1, H_CX, S1, 0, 1);
+		/* both ends inside: an operand that ends in the page may
+		 * begin before it */
+		e_pext_gs(e, S2, S1, GS(k_hi52));
 		e_lea(e, 1, H_CX, S1, H_NONE, 0, cls_size[cls] - 1);
 		e_pext_gs(e, H_CX, H_CX, GS(k_hi52));
+		if (size > 1)
+			e_lea(e, 1, H_CX, H_CX, S2, 0, 0);
 		hit = e_jrcxz(e);
 		k->from = e_jmp(e);
 		e_here8(e, hit);

@@ -190,6 +190,14 @@ phys(uint64_t lin)
 	    lin - CODE + 0x100000;
 }
 
+/* Data pages are not neighbours in physical memory. */
+static uint64_t
+data_phys(uint64_t off)
+{
+	return 0x400000 + (DATA_N - 4096 - (off & ~0xfffull)) * 2 +
+	    (off & 0xfff);
+}
+
 static void
 map_page(uint64_t lin, uint64_t pa)
 {
@@ -240,7 +248,7 @@ make_guest(void)
 	for (i = 0; i < CODE_N; i += 4096)
 		map_page(CODE + i, phys(CODE + i));
 	for (i = 0; i < DATA_N; i += 4096)
-		map_page(DATA + i, 0x400000 + i);
+		map_page(DATA + i, data_phys(i));
 	map_page(HANDLER, phys(HANDLER));
 	for (i = 0; i < 32; i++)
 		ram.base[phys(HANDLER) + i * 16] = 0xf4;	/* hlt */
@@ -684,7 +692,7 @@ int
 main(int argc, char **argv)
 {
 	uint64_t want = 100000, done = 0, defined, pc = CODE, faults = 0, start_seed;
-	uint8_t *data = (uint8_t *)DATA, *gdata, init[DATA_N], keep[16];
+	uint8_t *data = (uint8_t *)DATA, gdata[DATA_N], init[DATA_N], keep[16];
 	struct insn in;
 	struct regs r, g;
 	struct sigaction sa = { .sa_sigaction = on_fault,
@@ -720,7 +728,6 @@ main(int argc, char **argv)
 	make_native();
 	make_guest();
 	guest_state();
-	gdata = ram.base + 0x400000;
 	while (done < want) {
 		uint8_t *b = (uint8_t *)pc;
 		struct emit e;
@@ -759,13 +766,18 @@ main(int argc, char **argv)
 			for (i = 0; i < (int)DATA_N; i += 8)
 				*(uint64_t *)(init + i) = value();
 			memcpy(data, init, DATA_N);
-			memcpy(gdata, init, DATA_N);
+			for (i = 0; i < (int)DATA_N; i += 4096)
+				memcpy(ram.base + data_phys((uint64_t)i),
+				    init + i, 4096);
 			for (i = 0; i < 5; i++)
 				sigaction(sigs[i], &sa, &old[i]);
 			run_native(&r, pc);
 			for (i = 0; i < 5; i++)
 				sigaction(sigs[i], &old[i], NULL);
 			gv = run_guest(&r, pc, &g);
+			for (i = 0; i < (int)DATA_N; i += 4096)
+				memcpy(gdata + i,
+				    ram.base + data_phys((uint64_t)i), 4096);
 			bad = differ(&nat, &g, nat_vec, gv, defined);
 			if (!bad && memcmp(data, gdata, DATA_N)) {
 				for (i = 0; data[i] == gdata[i]; i++)
@@ -781,6 +793,11 @@ main(int argc, char **argv)
 			for (i = 0, k = 0; i < n; k += len[i++])
 				print_insn(pc + (unsigned)k, b + k, len[i]);
 		if (bad) {
+			for (i = 0; i < 16; i++)
+				fprintf(stderr, "%s%-3s %016llx", i % 4 ? "  " :
+				    "\n", rname[i],
+				    (unsigned long long)r.gpr[i]);
+			fprintf(stderr, "\n");
 			fprintf(stderr, "difference after %llu executions, "
 			    "state %#llx\n", (unsigned long long)done,
 			    (unsigned long long)start_seed);
