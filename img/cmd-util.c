@@ -229,7 +229,7 @@ print_create_help(const char *fmt, const char *file, bool amend)
 		return 1;
 	}
 	for (o = d->opts; o && o->name; o++)
-		if (!amend || o->amend)
+		if (amend ? o->amend : !o->amend_only)
 			all[n++] = o;
 	if (file && !amend) {
 		p = img_protocol(file, &known);

@@ -409,6 +409,15 @@ resize(int fd, const char *name, uint64_t old, uint64_t size, enum prealloc pre,
 	}
 	if (ftruncate(fd, (off_t)size))
 		return err_set(e, errno, "Failed to resize the file: %m");
+	/* QEMU gives an empty file its first block, so that probing for the
+	 * alignment of direct I/O works; so do we, for equal sizes */
+	if (!old && size) {
+		static const uint8_t z[4096];
+
+		if (write_all(fd, z, umin(size, sizeof(z)), 0))
+			return err_set(e, errno,
+			    "Failed to resize the file: %m");
+	}
 	return 0;
 }
 

@@ -104,7 +104,8 @@ struct opt_desc {
 	enum opt_type	type;
 	const char	*help;
 	const char	*dflt;		/* shown by create when not NULL */
-	bool		amend;
+	bool		amend;		/* amend can change it */
+	bool		amend_only;
 };
 /* The value of the secret object `id`, or NULL with errno ENOENT. */
 const char *img_secret(const char *id);
@@ -247,6 +248,7 @@ struct img {
 	uint64_t	size;		/* what the reader sees */
 	uint32_t	cluster;	/* 0: none */
 	uint32_t	align;		/* zero/discard granularity hint, or 0 */
+	uint64_t	vmstate_off;	/* where saved VM state would go */
 	bool		probed;		/* the format was guessed */
 	bool		encrypted;
 	bool		zero_init;	/* a new one reads as zeros */

@@ -115,7 +115,7 @@ walk_l2(struct ck *k, uint64_t o, bool active)
 			continue;
 		}
 		off = e & Q2_OFFS;
-		if (!off)
+		if (!off && !(q->im->data && e & Q2_COPIED))
 			continue;
 		if (off & (q->cs - 1)) {
 			say(k, true, "ERROR offset=%llx: Cluster is not properly "

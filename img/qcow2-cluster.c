@@ -574,10 +574,14 @@ q2_pwritec(struct img *im, const void *v, size_t n, uint64_t off)
 		errno = ENOTSUP;
 		return -1;
 	}
-	if (off & (q->cs - 1) || n > q->cs || (n < q->cs &&
-	    off + n != im->size)) {
+	if (off & (q->cs - 1) || (n % q->cs && off + n != im->size)) {
 		errno = EINVAL;
 		return -1;
+	}
+	for (; n > q->cs; n -= q->cs, off += q->cs) {
+		if (q2_pwritec(im, v, q->cs, off))
+			return -1;
+		v = (const uint8_t *)v + q->cs;
 	}
 	out = malloc(q->cs);
 	if (!out) {
@@ -859,7 +863,8 @@ q2_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 		}
 		break;
 	case Q2_NORMAL:
-		s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED;
+		s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED |
+		    (q->holes ? IMG_SUB : 0);
 		s->map = m.host;
 		s->file = dfile(q);
 		break;

@@ -369,12 +369,13 @@ q2_snap_apply(struct img *im, const char *id, struct imgerr *e)
 	uint64_t *l1 = NULL, *old = NULL, size;
 	int r = -1;
 
-	if (!s)
-		return err_set(e, ENOENT, "snapshot not found");
-	if (im->data)
-		return err_set(e, ENOTSUP, "Operation not supported");
 	if (q->nbm)
 		return err_set(e, EBUSY, "Device has active dirty bitmaps");
+	if (!s)
+		return err_set(e, ENOENT, "Failed to load snapshot: %s",
+		    strerror(ENOENT));
+	if (im->data)
+		return err_set(e, ENOTSUP, "Operation not supported");
 	size = s->s.disk_size;
 	if (size != im->size && img_truncate(im, size, PRE_OFF, e))
 		return -1;

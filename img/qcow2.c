@@ -418,11 +418,15 @@ q2_open(struct img *im, struct opts *o, struct imgerr *e)
 	pthread_cond_init(&q->cond, NULL);
 	im->priv = q;
 	im->size = q->active_size;
+	im->vmstate_off = rup(im->size, q->cs << q->l2bits);
 	im->cluster = (uint32_t)q->cs;
 	im->align = (uint32_t)q->scs;
 	im->zero_init = true;
 	im->dirty = q->incompat & Q2_I_DIRTY;
 	q->dirty_marked = im->dirty;
+	/* a file with many holes: clusters were made ahead, ask it */
+	q->holes = !im->data && img_allocated(im->file) >= 0 &&
+	    (uint64_t)img_allocated(im->file) + 16 * q->cs < im->file->size;
 	if (q->nbm && q2_bm_read(q, e))
 		goto bad1;
 	if (q->incompat & Q2_I_DIRTY && im->flags & IMG_RDWR &&
@@ -586,6 +590,7 @@ q2_truncate(struct img *im, uint64_t size, enum prealloc pre,
 		goto out;
 	}
 	q->active_size = im->size = size;
+	im->vmstate_off = rup(size, q->cs << q->l2bits);
 	if (pre != PRE_OFF && size > old && q2_preallocate(q, rdown(old,
 	    q->cs), size, pre, e))
 		goto out;
@@ -628,6 +633,14 @@ static const struct opt_desc q2_opts[] = {
 	{ "encrypt.hash-alg", OPT_STR, "Name of encryption hash algorithm" },
 	{ "encrypt.iter-time", OPT_NUM, "Time to spend in PBKDF in milliseconds",
 	    NULL, true },
+	{ "encrypt.keyslot", OPT_NUM,
+	    "Select a single keyslot to modify explicitly", NULL, true, true },
+	{ "encrypt.new-secret", OPT_STR, "New secret to set in the matching "
+	    "keyslots. Empty string to erase", NULL, true, true },
+	{ "encrypt.old-secret", OPT_STR,
+	    "Select all keyslots that match this password", NULL, true, true },
+	{ "encrypt.state", OPT_STR, "Select new state of affected keyslots "
+	    "(active/inactive)", NULL, true, true },
 	{ "encrypt.ivgen-alg", OPT_STR, "Name of IV generator algorithm" },
 	{ "encrypt.ivgen-hash-alg", OPT_STR,
 	    "Name of IV generator hash algorithm" },
@@ -722,6 +735,8 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 	if (l->raw_data && l->back)
 		return err_set(e, EINVAL, "Backing file and data-file-raw "
 		    "cannot be used at the same time");
+	if (l->raw_data && l->pre == PRE_OFF)
+		l->pre = PRE_METADATA;
 	if (l->data && l->version < 3)
 		return err_set(e, EINVAL, "External data files are only "
 		    "supported with compatibility level 1.1 and above (use "
@@ -898,9 +913,11 @@ q2_amend(struct img *im, struct opts *o, bool force, void (*prog)(double),
 				return err_set(e, errno, "Failed to read: %s",
 				    strerror(errno));
 			if (st.flags & IMG_ALLOC && st.flags & IMG_ZERO) {
-				uint64_t n = umin(st.len, sizeof(z));
+				uint64_t n = im->backing ? umin(st.len,
+				    sizeof(z)) : st.len;
 
-				if (q2_pwrite(im, z, n, off))
+				if (im->backing ? q2_pwrite(im, z, n, off) :
+				    q2_unmap(im, off, n, true))
 					return err_set(e, errno, "Failed to turn "
 					    "zero into data clusters: %s",
 					    strerror(errno));

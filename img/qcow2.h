@@ -105,6 +105,7 @@ struct qcow2 {
 	uint32_t	nbm;
 	struct q2bm	*bm;
 	bool		bm_loaded, bm_marked;
+	bool		holes;		/* the file has them: see status */
 	bool		loaded_snap;	/* reading an internal snapshot */
 	uint64_t	active_size;
 };
