@@ -601,8 +601,15 @@ q2_pwritec(struct img *im, const void *v, size_t n, uint64_t off)
 	}
 	pthread_mutex_lock(&q->lock);
 	await(q, off, q->cs, true);
-	if ((q->nbm && q2_bm_mark(q, off, n)) || !q2_l2_for_write(q, off) ||
-	    begin_change(q) || !(host = q2_alloc_bytes(q, len)))
+	if ((q->nbm && q2_bm_mark(q, off, n)) || begin_change(q) ||
+	    !(t = q2_l2_for_write(q, off)))
+		goto unlock;
+	/* as QEMU: compression does not overwrite what is there */
+	if (entry(q, t, l2_index(q, off), &bits) & Q2_COPIED) {
+		errno = EIO;
+		goto unlock;
+	}
+	if (!(host = q2_alloc_bytes(q, len)))
 		goto unlock;
 	enter(q, &r, off, q->cs, true);
 	pthread_mutex_unlock(&q->lock);
