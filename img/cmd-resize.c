@@ -58,7 +58,8 @@ cmd_resize(int argc, char **argv)
 		return 1;
 	}
 	opts_free(&o);
-	if (!(im = cmd_open(io, name, fmt, IMG_RDWR | IMG_RESIZE, quiet)))
+	if (!(im = cmd_open(io, name, fmt, IMG_RDWR | IMG_RESIZE | IMG_UNMAP,
+	    quiet)))
 		return 1;
 	total = rel > 0 ? im->size + n : rel < 0 ? im->size - n : n;
 	if (rel > 0 && total < n)

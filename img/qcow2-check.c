@@ -373,7 +373,19 @@ q2_check(struct img *im, struct img_check *c, struct imgerr *e)
 		goto io;
 	}
 	c->total = (q->active_size + q->cs - 1) / q->cs;
-	if (count_all(&k) || compare(&k, &end) || flags_ok(&k))
+	if (count_all(&k))
+		goto io;
+	if (c->fix) {
+		/* say all that is wrong before changing any of it */
+		struct img_check before = *c;
+
+		k.fix = 0;
+		if (compare(&k, &end))
+			goto io;
+		k.fix = c->fix;
+		*c = before;
+	}
+	if (compare(&k, &end) || flags_ok(&k))
 		goto io;
 	c->end = end * q->cs;
 	if (c->fix) {

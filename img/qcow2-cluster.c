@@ -811,8 +811,9 @@ q2_unmap(struct img *im, uint64_t off, uint64_t len, bool full)
 			e = entry(q, t, i, &bits);
 		ne = nb = 0;
 		if (!full) {
-			bool plain = !(e & (Q2_OFFS | Q2_COMPR)) && (q->nsub > 1
-			    ? !bits : !(e & Q2_ZERO));
+			bool plain = !(e & (Q2_OFFS | Q2_COMPR |
+			    Q2_COPIED)) && (q->nsub > 1 ?
+			    !bits : !(e & Q2_ZERO));
 
 			if (plain && !im->backing)
 				continue;

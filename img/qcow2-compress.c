@@ -21,7 +21,7 @@ q2_deflate(unsigned type, const void *in, size_t n, void *out, size_t cap)
 	size_t r;
 
 	if (!type) {
-		if (!def && !(def = libdeflate_alloc_compressor(6)))
+		if (!def && !(def = libdeflate_alloc_compressor(5)))
 			return 0;
 		return libdeflate_deflate_compress(def, in, n, out, cap);
 	}

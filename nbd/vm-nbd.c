@@ -427,7 +427,8 @@ main(int argc, char **argv)
 	}
 	if (path)
 		unlink(path);
+	c = img_close(ex.im);
 	if (pidfile)
-		unlink(pidfile);
-	return img_close(ex.im) ? 1 : 0;
+		unlink(pidfile);	/* gone: the image is closed */
+	return c ? 1 : 0;
 }
