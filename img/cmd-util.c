@@ -308,11 +308,11 @@ check_opts(const struct opts *o, const struct img_driver *d,
 	return r;
 }
 
-/* The order in which each format's options are shown. */
+/* qcow2's options are shown in this order, others' as they are listed. */
 static const char *const order[] = {
-	"cluster_size", "extended_l2", "preallocation", "static",
-	"compression_type", "size", "compat", "backing_file", "backing_fmt",
-	"data_file", "data_file_raw", "lazy_refcounts", "refcount_bits",
+	"cluster_size", "extended_l2", "preallocation", "compression_type",
+	"size", "compat", "backing_file", "backing_fmt", "data_file",
+	"data_file_raw", "lazy_refcounts", "refcount_bits",
 };
 
 void
@@ -324,7 +324,7 @@ create_line(FILE *f, const char *file, const char *fmt, struct opts *o)
 
 	p = img_protocol(file, &known);
 	fprintf(f, "Formatting '%s', fmt=%s", file, fmt);
-	for (int pass = 0; pass < 2; pass++)
+	for (int pass = strcmp(fmt, "qcow2") != 0; pass < 2; pass++)
 		for (size_t i = 0; pass == 0 ? i < sizeof(order) /
 		    sizeof(order[0]) : d->opts && d->opts[i].name; i++) {
 			const char *name = pass ? d->opts[i].name : order[i];
@@ -332,7 +332,8 @@ create_line(FILE *f, const char *file, const char *fmt, struct opts *o)
 			uint64_t n;
 			bool b, listed = false;
 
-			for (size_t j = 0; pass && j < sizeof(order) /
+			for (size_t j = 0; pass && !strcmp(fmt, "qcow2") &&
+			    j < sizeof(order) /
 			    sizeof(order[0]); j++)
 				if (!strcmp(order[j], name))
 					listed = true;

@@ -308,6 +308,11 @@ size_t	zero_run(const uint8_t *p, size_t n, size_t step, bool *zero);
 int	prealloc_parse(const char *, const char *key, bool meta,
 	    enum prealloc *, struct imgerr *);
 
+/* For formats' create: make `name` of `size` bytes with its protocol and open
+ * that for writing, without flushes. */
+struct img *img_create_file(const char *name, uint64_t size, struct opts *,
+	    struct imgerr *);
+
 /* Locks: bits of enum perm held, and of those denied to others. */
 enum perm { PERM_READ = 1, PERM_WRITE = 2, PERM_UNCHANGED = 4, PERM_RESIZE = 8 };
 int	lock_file(int fd, int perm, int deny, const char *name,

@@ -257,6 +257,8 @@ img_status1(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 		else if (off >= im->backing->size)
 			s->flags |= IMG_ZERO;
 	}
+	if (!im->drv->backing)
+		s->flags |= IMG_ALLOC;	/* there is nothing else to ask */
 	if (s->flags & IMG_SUB && s->flags & IMG_DATA && s->file &&
 	    s->file->drv->status) {
 		struct img_status t;

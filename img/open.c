@@ -11,7 +11,7 @@
 #include "img.h"
 
 /* A format is one file and one word here. */
-#define DRIVERS(X) X(raw) X(qcow2) X(file) X(host_device) X(null)
+#define DRIVERS(X) X(raw) X(qcow2) X(vdi) X(vpc) X(qed) X(file) X(host_device) X(null)
 #define DECL(n) extern const struct img_driver drv_##n;
 DRIVERS(DECL)
 #define SLOT(n) &drv_##n,
@@ -434,4 +434,30 @@ img_create(const char *fmt, const char *name, struct opts *o,
 		return err_set(e, ENOTSUP, "Format driver '%s' does not support "
 		    "image creation", fmt);
 	return d->create(name, o, e);
+}
+
+struct img *
+img_create_file(const char *name, uint64_t size, struct opts *o,
+    struct imgerr *e)
+{
+	struct opts fo = { 0 };
+	bool known;
+	const struct img_driver *p = img_protocol(name, &known);
+	const char *s;
+	int r;
+
+	if (!known || !p->create) {
+		err_set(e, ENOTSUP, "Unknown protocol in '%s'", name);
+		return NULL;
+	}
+	opts_setf(&fo, "size", "%llu", (unsigned long long)size);
+	if ((s = opts_get(o, "nocow")))
+		opts_set(&fo, "nocow", s);
+	opts_get(o, "extent_size_hint");
+	r = p->create(name, &fo, e);
+	opts_free(&fo);
+	if (r)
+		return NULL;
+	return img_open(name, NULL, NULL, IMG_RDWR | IMG_ISPROTO | IMG_FORMAT |
+	    IMG_NOFLUSH, e);
 }

@@ -752,13 +752,12 @@ static int
 q2_create(const char *name, struct opts *o, struct imgerr *e)
 {
 	struct layout l;
-	struct opts fo = { 0 }, none = { 0 };
+	struct opts fo = { 0 };
 	struct img f = { 0 }, *im = NULL, *file = NULL;
 	struct qcow2 q = { 0 };
 	uint8_t *b = NULL;
 	bool known;
 	const struct img_driver *p;
-	const char *s;
 	int r = -1;
 
 	if (layout(o, &l, true, e))
@@ -769,19 +768,7 @@ q2_create(const char *name, struct opts *o, struct imgerr *e)
 			goto out;
 		opts_free(&fo);
 	}
-	p = img_protocol(name, &known);
-	if (!known || !p->create) {
-		err_set(e, ENOTSUP, "Unknown protocol in '%s'", name);
-		goto out;
-	}
-	opts_set(&fo, "size", "0");
-	if ((s = opts_get(o, "nocow")))
-		opts_set(&fo, "nocow", s);
-	opts_get(o, "extent_size_hint");
-	if (p->create(name, &fo, e))
-		goto out;
-	file = img_open(name, NULL, &none, IMG_RDWR | IMG_ISPROTO | IMG_FORMAT |
-	    IMG_NOFLUSH, e);
+	file = img_create_file(name, 0, o, e);
 	if (!file)
 		goto out;
 	q.im = &f;
