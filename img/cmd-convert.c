@@ -512,6 +512,7 @@ cmd_convert(int argc, char **argv)
 		fail("output file is smaller than input file");
 		goto out;
 	}
+	c.compressed |= c.dst->only_compressed;
 	if (c.compressed && !c.dst->drv->pwritec) {
 		fail("Compression not supported for this file format");
 		goto out;

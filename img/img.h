@@ -251,6 +251,7 @@ struct img {
 	uint64_t	vmstate_off;	/* where saved VM state would go */
 	bool		probed;		/* the format was guessed */
 	bool		encrypted;
+	bool		only_compressed; /* takes compressed writes only */
 	bool		zero_init;	/* a new one reads as zeros */
 	bool		raw_ok;		/* `file` offsets are host offsets */
 	bool		dirty;		/* shown as dirty-flag */

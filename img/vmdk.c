@@ -313,6 +313,7 @@ vmdk_open(struct img *im, struct opts *o, struct imgerr *e)
 			im->cluster = (uint32_t)v->x[i].grain;
 	pthread_mutex_init(&v->lock, NULL);
 	im->zero_init = true;
+	im->only_compressed = v->n == 1 && v->x->compressed;
 	im->priv = v;
 	return 0;
 bad:
