@@ -17,7 +17,9 @@ inside(struct img *im, uint64_t off, uint64_t n)
 	return false;
 }
 
+#ifndef __SANITIZE_THREAD__	/* whose start-up comes after ifuncs */
 __attribute__((target_clones("avx2", "default")))
+#endif
 bool
 is_zero(const void *v, size_t n)
 {

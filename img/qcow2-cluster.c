@@ -526,7 +526,7 @@ q2_pwrite(struct img *im, const void *v, size_t n, uint64_t off)
 	const uint8_t *p = v;
 	struct q2map m;
 	struct req r;
-	uint64_t k;
+	uint64_t k = 0;
 	int ret = 0;
 
 	pthread_mutex_lock(&q->lock);
