@@ -112,6 +112,9 @@ $(BIN)/vm-io: $(B)/img/vm-io.o $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
 $(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
+$(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)
 $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC))
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 
@@ -317,7 +318,7 @@ cmd_convert(int argc, char **argv)
 	const char *bfmt = NULL;
 	bool io = false, tio = false, tzero = false, bitmaps = false;
 	bool nocreate = false, prog_on = false, wild = false;
-	int ch, flags = 0, sflags = 0, threads = 8, r = 1;
+	int ch, flags = 0, sflags = 0, threads = 0, r = 1;
 	int64_t sparse = 4096;
 	struct conv c = { 0 };
 	struct opts o = { 0 };
@@ -523,6 +524,11 @@ cmd_convert(int argc, char **argv)
 	c.sparse = (uint64_t)sparse;
 	c.cluster = c.dst->cluster ? c.dst->cluster : 65536;
 	c.ordered = !wild && !c.compressed && c.dst->cluster;
+	if (!threads) {		/* not asked: what the machine has */
+		long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+		threads = cpus < 2 ? 2 : cpus > 16 ? 16 : (int)cpus;
+	}
 	progress_init(prog_on);
 	if (!c.has_zero && !c.back && c.sparse && c.dst->drv->zero) {
 		/* one go at all of it, if that is cheap */
