@@ -121,6 +121,8 @@ $(BIN)/vm-io: $(B)/img/vm-io.o $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
 $(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
+CFLAGS_img = -DVERSION='"$(VERSION)"'
+CFLAGS_nbd = -DVERSION='"$(VERSION)"'
 $(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)

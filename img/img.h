@@ -319,18 +319,22 @@ enum perm { PERM_READ = 1, PERM_WRITE = 2, PERM_UNCHANGED = 4, PERM_RESIZE = 8 }
 int	lock_file(int fd, int perm, int deny, const char *name,
 	    struct imgerr *);
 
-static inline uint16_t be16(const void *p) { uint16_t v; __builtin_memcpy(&v, p, 2); return __builtin_bswap16(v); }
-static inline uint32_t be32(const void *p) { uint32_t v; __builtin_memcpy(&v, p, 4); return __builtin_bswap32(v); }
-static inline uint64_t be64(const void *p) { uint64_t v; __builtin_memcpy(&v, p, 8); return __builtin_bswap64(v); }
-static inline uint16_t le16(const void *p) { uint16_t v; __builtin_memcpy(&v, p, 2); return v; }
-static inline uint32_t le32(const void *p) { uint32_t v; __builtin_memcpy(&v, p, 4); return v; }
-static inline uint64_t le64(const void *p) { uint64_t v; __builtin_memcpy(&v, p, 8); return v; }
-static inline void pbe16(void *p, uint16_t v) { v = __builtin_bswap16(v); __builtin_memcpy(p, &v, 2); }
-static inline void pbe32(void *p, uint32_t v) { v = __builtin_bswap32(v); __builtin_memcpy(p, &v, 4); }
-static inline void pbe64(void *p, uint64_t v) { v = __builtin_bswap64(v); __builtin_memcpy(p, &v, 8); }
-static inline void ple16(void *p, uint16_t v) { __builtin_memcpy(p, &v, 2); }
-static inline void ple32(void *p, uint32_t v) { __builtin_memcpy(p, &v, 4); }
-static inline void ple64(void *p, uint64_t v) { __builtin_memcpy(p, &v, 8); }
+/* Numbers in a file's byte order, at any alignment. */
+#define ORDER(n, swap) \
+static inline uint##n##_t be##n(const void *p) \
+{ uint##n##_t v; __builtin_memcpy(&v, p, n / 8); return swap(v); } \
+static inline uint##n##_t le##n(const void *p) \
+{ uint##n##_t v; __builtin_memcpy(&v, p, n / 8); return v; } \
+static inline void pbe##n(void *p, uint##n##_t v) \
+{ v = swap(v); __builtin_memcpy(p, &v, n / 8); } \
+static inline void ple##n(void *p, uint##n##_t v) \
+{ __builtin_memcpy(p, &v, n / 8); }
+ORDER(16, __builtin_bswap16)
+ORDER(32, __builtin_bswap32)
+ORDER(64, __builtin_bswap64)
+#undef ORDER
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little endian");
+
 static inline uint64_t rup(uint64_t v, uint64_t a) { return (v + a - 1) / a * a; }
 static inline uint64_t rdown(uint64_t v, uint64_t a) { return v / a * a; }
 static inline uint64_t umin(uint64_t a, uint64_t b) { return a < b ? a : b; }

@@ -18,7 +18,7 @@ static const struct {
 static void
 version(void)
 {
-	printf("vm-img version 0.1 (Sluice; speaks qemu-img 7.2)\n");
+	printf("vm-img version %s (Sluice; as qemu-img 7.2)\n", VERSION);
 	exit(0);
 }
 

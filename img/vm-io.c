@@ -853,7 +853,7 @@ main(int argc, char **argv)
 				cmd[ncmd++] = optarg;
 			break;
 		case 'V':
-			printf("vm-io version 0.1 (Sluice)\n");
+			printf("vm-io version %s (Sluice)\n", VERSION);
 			return 0;
 		case 'h':
 			printf("Usage: vm-io [OPTIONS]... [-c STRING]... "

@@ -240,7 +240,7 @@ main(int argc, char **argv)
 		switch (c) {
 		case 'h': help(); break;
 		case 'V':
-			printf("vm-nbd 0.1 (Sluice)\n");
+			printf("vm-nbd %s (Sluice)\n", VERSION);
 			return 0;
 		case 'p': port = optarg; break;
 		case 'b': host = optarg; break;
