@@ -37,8 +37,6 @@ work(void *arg)
 		b->off += b->step;
 		if (b->im->size <= b->bs)
 			b->off = 0;
-		else
-			b->off %= b->im->size - b->bs + 1 ? b->im->size : 1;
 		if (b->off + b->bs > b->im->size)
 			b->off = 0;
 		seq = ++b->done;
@@ -107,7 +105,7 @@ cmd_bench(int argc, char **argv)
 				return 1;
 			break;
 		case 'f': fmt = optarg; break;
-		case 'n': flags |= 0; break;
+		case 'n': break;
 		case 'i':
 			if (strcmp(optarg, "threads") && strcmp(optarg,
 			    "native") && strcmp(optarg, "io_uring")) {

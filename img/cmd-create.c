@@ -61,7 +61,7 @@ create_image(const char *file, const char *fmt, const char *back,
 		path = img_backing_path(file, bf);
 		if (ff)
 			opts_set(&bo, "driver", ff);
-		b = img_open(path, NULL, &bo, IMG_SHARE * 0, &be);
+		b = img_open(path, NULL, &bo, 0, &be);
 		free(path);
 		if (!b)
 			return err_set(e, errno, "%s\nCould not open backing "

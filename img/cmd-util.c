@@ -55,8 +55,7 @@ usage_error(const char *fmt, ...)
 void
 bad_option(char **argv)
 {
-	usage_error(optopt && strchr(argv[optind - 1], '=') == NULL && 0 ? "" :
-	    "unrecognized option '%s'", argv[optind - 1]);
+	usage_error("unrecognized option '%s'", argv[optind - 1]);
 }
 
 void

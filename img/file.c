@@ -488,8 +488,7 @@ file_create(const char *name, struct opts *o, struct imgerr *e)
 	if (fd < 0)
 		return err_set(e, errno, "Could not create '%s': %m", name);
 	/* whoever uses the file now keeps what is in it */
-	if (lock_file(fd, PERM_WRITE | PERM_RESIZE, 0xf & ~PERM_RESIZE &
-	    ~PERM_WRITE & ~PERM_READ & ~PERM_UNCHANGED, name, e))
+	if (lock_file(fd, PERM_WRITE | PERM_RESIZE, 0, name, e))
 		goto out;
 	if (ftruncate(fd, 0)) {
 		err_set(e, errno, "Could not resize file: %m");

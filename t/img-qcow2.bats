@@ -39,8 +39,8 @@ rounds() {
 			esac
 			cmds+=(-c "$k -q $off $len")
 		done
-		qemu-io -d unmap "${cmds[@]}" p.q
-		"$B/vm-io" -d unmap "${cmds[@]}" o.q
+		qemu-io -t unsafe -d unmap "${cmds[@]}" p.q
+		"$B/vm-io" -t unsafe -d unmap "${cmds[@]}" o.q
 		case $opts in *data_file*|*refcount_bits=1) ;; *)
 			case $r in
 			1) a="-c s1" ;; 2) a="-a s1" ;; 3) a="-d s1" ;;
