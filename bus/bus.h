@@ -180,6 +180,7 @@ struct pci_space {
 
 struct loop;
 struct loop	*loop_new(void);
+void	loop_free(struct loop *);	/* descriptors stay open */
 typedef void	loop_fd_fn(void *arg, int fd, short revents);
 typedef void	loop_timer_fn(void *arg);
 /* events: POLLIN|POLLOUT; 0 keeps it registered but ignored. */

@@ -454,6 +454,20 @@ life_ready(struct broker *b)
 
 /* ------------------------------------------------------------------- events */
 
+/* A guest that pulls the reset line twice is reset once. */
+static bool
+resetting(const struct broker *b)
+{
+	const struct job *j;
+
+	if (b->job != NULL && b->job->kind == JOB_RESET)
+		return true;
+	STAILQ_FOREACH(j, &b->jobs, link)
+		if (j->kind == JOB_RESET)
+			return true;
+	return false;
+}
+
 static void
 shut_down(struct broker *b, int code)
 {
@@ -484,10 +498,10 @@ life_event(struct broker *b, struct peer *p, char **argv)
 	if (b->ending)
 		return;
 	if (strcmp(e, "reset") == 0 || strcmp(e, "triple") == 0) {
-		if (!b->mf->reboot_exit)
-			life_job(b, JOB_RESET, VM_NSTATE, NULL, NULL, 0);
-		else
+		if (b->mf->reboot_exit)
 			shut_down(b, *e == 't' ? 3 : 0);
+		else if (!resetting(b))
+			life_job(b, JOB_RESET, VM_NSTATE, NULL, NULL, 0);
 	} else if (strcmp(e, "poweroff") == 0) {
 		shut_down(b, 0);
 	} else if (strcmp(e, "panic") == 0) {

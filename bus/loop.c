@@ -46,6 +46,20 @@ loop_new(void)
 	return calloc(1, sizeof(struct loop));
 }
 
+void
+loop_free(struct loop *l)
+{
+	struct timer *t;
+
+	while ((t = l->timers) != NULL) {
+		l->timers = t->next;
+		free(t);
+	}
+	free(l->pfd);
+	free(l->watch);
+	free(l);
+}
+
 static int
 find(const struct loop *l, int fd)
 {

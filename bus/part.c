@@ -615,11 +615,11 @@ do_write(struct part *p, unsigned range, uint64_t off, unsigned size,
 	p->ops->write(p->arg, range, off, size, val);
 }
 
-static void
+static uint32_t
 do_string(struct part *p, struct slot *s, int op, unsigned range, uint64_t off,
     unsigned size)
 {
-	uint32_t i, count = s->count;
+	uint32_t i, count = ONCE(s->count);
 	uint64_t v;
 
 	if (!chan_size_ok(size))
@@ -637,14 +637,16 @@ do_string(struct part *p, struct slot *s, int op, unsigned range, uint64_t off,
 		}
 	}
 	s->count = count;
+	return count;
 }
 
 static void
 serve_slot(struct part *p, unsigned n, struct slot *s, bool trace)
 {
-	uint8_t op = s->op, size = s->size;
-	uint16_t range = s->range;
-	uint64_t off = s->off, data = s->data;
+	uint8_t op = ONCE(s->op), size = ONCE(s->size);
+	uint16_t range = ONCE(s->range);
+	uint64_t off = ONCE(s->off), data = ONCE(s->data);
+	uint32_t count = 0;
 
 	switch (op) {
 	case CHAN_READ:
@@ -656,7 +658,7 @@ serve_slot(struct part *p, unsigned n, struct slot *s, bool trace)
 		break;
 	case CHAN_INS:
 	case CHAN_OUTS:
-		do_string(p, s, op, range, off, size);
+		count = do_string(p, s, op, range, off, size);
 		break;
 	case CHAN_CFGW:
 		if (p->ops->config != NULL && (size == 1 || size == 2 ||
@@ -666,8 +668,8 @@ serve_slot(struct part *p, unsigned n, struct slot *s, bool trace)
 		break;
 	}
 	if (trace)
-		chan_trace(p->chan, op, n, range, off, size, data,
-		    op == CHAN_INS || op == CHAN_OUTS ? s->count : 0, false);
+		chan_trace(p->chan, op, n, range, off, size, data, count,
+		    false);
 	/* the vcpu takes the slot back as soon as it sees SLOT_DONE */
 	atomic_store(&s->state, SLOT_DONE);
 	if (atomic_load(&s->waiting))

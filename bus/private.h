@@ -16,6 +16,9 @@ cpu_relax(void)
 #endif
 }
 
+/* Shared memory is read once: what was checked is what is used. */
+#define ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+
 static inline bool
 chan_size_ok(unsigned size)
 {

@@ -119,7 +119,7 @@ chan_read(struct chan_ref *r, unsigned vcpu, unsigned range, uint64_t off,
 	s->off = off;
 	if (!ask(r, vcpu))
 		return ones;
-	return s->data & ones;
+	return ONCE(s->data) & ones;
 }
 
 void
@@ -173,7 +173,7 @@ chan_string(struct chan_ref *r, unsigned vcpu, int write, unsigned range,
 			memset(buf, 0xff, (size_t)count * size);
 		return count;
 	}
-	done = s->count;
+	done = ONCE(s->count);
 	if (done > count)
 		done = count;
 	if (!write)

@@ -66,3 +66,8 @@ VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon) \
 $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+
+# The x86 vcpu's instructions in C, one at a time.
+$(B)/t/x86mem $(B)/t/x86sem $(B)/t/x86exec: $(B)/t/%: t/unit/%.c t/unit/x86sem.h $(CPU_CORE) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)

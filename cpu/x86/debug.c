@@ -1,8 +1,8 @@
 /*
  * debug.c - single step and the debug registers (SDM 3B 17.2, 17.3).
  *
- * While TF or a breakpoint of DR7 is on, the vcpu runs one instruction at a time
- * through x86_debug_step().  Instruction breakpoints are faults, looked for
+ * While TF or a breakpoint of DR7 is on, the vcpu runs one instruction at a
+ * time through x86_debug_step().  Instruction breakpoints are faults, looked for
  * before the instruction; data and I/O breakpoints and single step are traps:
  * what an instruction touches is worked out from its operands beforehand and
  * reported when it has completed.

@@ -272,7 +272,8 @@ far_return(struct cpu *c, uint16_t sel, uint64_t off, unsigned opsize,
 	d = desc_read(c, sel, VEC_GP, 0, &lin);
 	a = d >> 40 & 0xff;
 	if (!(a & SEG_S) || !(a & 8) || rpl < c->cpl ||
-	    (c->efer & EFER_LMA && (d >> 53 & 3) == 3) || (a & 4 ? SEG_DPL(a) > rpl : SEG_DPL(a) != rpl))
+	    (c->efer & EFER_LMA && (d >> 53 & 3) == 3) ||
+	    (a & 4 ? SEG_DPL(a) > rpl : SEG_DPL(a) != rpl))
 		x86_gp(c, sel & ~3u);
 	if (!(a & SEG_P))
 		x86_raise(c, VEC_NP, sel & ~3u);
@@ -438,7 +439,7 @@ x86_iret(struct cpu *c, unsigned opsize)
 	x86_mode(c);
 }
 
-/* ------------------------------------------------------------ fast system calls */
+/* ------------------------------------------------------ fast system calls */
 
 static void
 flat_cs(struct cpu *c, uint16_t sel, unsigned cpl, bool l64)

@@ -12,7 +12,7 @@ cpl0(struct cpu *c)
 		x86_gp(c, 0);
 }
 
-/* ---------------------------------------------------------- control registers */
+/* ------------------------------------------------------- control registers */
 
 /* The four entries PAE paging takes with CR3 (SDM 3A 4.4.1). */
 static void

@@ -500,6 +500,7 @@ t_loop(void)
 	loop_fd(l, p[0], POLLIN, self_remove, l);
 	loop_once(l, -1, NULL, NULL);
 	CHECK(nfired == 2);
+	loop_free(l);
 }
 
 int
