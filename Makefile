@@ -48,7 +48,7 @@ SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
 MON_SRC	= $(wildcard mon/*.c)
 
 LIBS_BASE = -lbsd -lpthread
-LIBS_IMG = -lz -lzstd -lpthread
+LIBS_IMG = -lz -lzstd -ldeflate -lpthread
 have	= $(if $(wildcard $(1)),$(2))
 PROGS	= $(call have,mem/vm-mem.c,$(BIN)/vm-mem) \
 	  $(call have,bus/vm-poke.c,$(BIN)/vm-poke) \
@@ -120,7 +120,12 @@ $(BIN)/vm-img: $(B)/img/vm-img.o $(call obj,$(wildcard img/cmd-*.c)) $(B)/libimg
 $(BIN)/vm-io: $(B)/img/vm-io.o $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
 $(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
-	$(link) $(LIBS_IMG) -lgnutls $(LIBS_BASE)
+	$(link) $(LIBS_IMG) $(LIBS_BASE)
+CFLAGS_img = -DVERSION='"$(VERSION)"'
+CFLAGS_nbd = -DVERSION='"$(VERSION)"'
+$(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)
 $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC))
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a

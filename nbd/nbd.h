@@ -1,0 +1,62 @@
+/*
+ * nbd.h - the NBD protocol, server side: one export on any number of
+ * connections (the NBD project's doc/proto.md; section names in the files).
+ * Everything a client sends is checked before use; a bad client loses its
+ * own connection and nothing else.
+ */
+#ifndef NBD_H
+#define NBD_H
+
+#include "../img/img.h"
+
+#define NBD_PASSWD	0x4e42444d41474943ull	/* "NBDMAGIC" */
+#define NBD_IHAVEOPT	0x49484156454f5054ull
+#define NBD_OPT_REPLY	0x0003e889045565a9ull
+#define NBD_REQUEST	0x25609513u
+#define NBD_SIMPLE	0x67446698u
+#define NBD_CHUNK	0x668e33efu
+
+enum {
+	NBD_MAX		= 32 << 20,	/* bytes of one request */
+	NBD_OPT_MAX	= 64 << 10,	/* bytes of one option */
+	NBD_NAME_MAX	= 4096,
+	NBD_CTX_MAX	= 64,
+};
+enum {
+	NBD_F_HAS = 1, NBD_F_RO = 2, NBD_F_FLUSH = 4, NBD_F_FUA = 8,
+	NBD_F_TRIM = 32, NBD_F_ZERO = 64, NBD_F_DF = 128, NBD_F_MULTI = 256,
+	NBD_F_CACHE = 1024, NBD_F_FASTZERO = 2048,
+};
+enum { NBD_READ, NBD_WRITE, NBD_DISC, NBD_FLUSH, NBD_TRIM, NBD_CACHE,
+	NBD_WZERO, NBD_STATUS };
+enum { NBD_C_FUA = 1, NBD_C_NOHOLE = 2, NBD_C_DF = 4, NBD_C_ONE = 8,
+	NBD_C_FAST = 16 };
+
+struct nbd_export {
+	struct img	*im;
+	const char	*name, *description;
+	uint64_t	off, size;	/* the part of the image shown */
+	bool		readonly, multi, depth;
+	const char	*bitmap[NBD_CTX_MAX];
+	int		nbitmap;
+};
+
+struct nbd_conn {
+	struct nbd_export *x;
+	int		in, out;
+	bool		structured, dead;
+	uint64_t	ctx;		/* bit 0 allocation, 1 depth, 2.. maps */
+	pthread_mutex_t	rlock, wlock;
+};
+
+/* Read or write all; -1 at end of file or error. */
+int	nbd_recv(int fd, void *, size_t);
+int	nbd_send(int fd, const void *, size_t, bool more);
+
+/* handshake.c: 0 when the client wants to go on, -1 when it is gone. */
+int	nbd_handshake(struct nbd_conn *);
+uint16_t nbd_flags(const struct nbd_conn *);
+/* serve.c: until the client leaves.  Closes nothing. */
+void	nbd_serve(struct nbd_conn *, int threads);
+
+#endif

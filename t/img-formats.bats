@@ -1,0 +1,109 @@
+# The other formats beside the peer: same words, same guest content, and
+# each tool reads what the other wrote.
+load img-peer.bash
+setup() { peer_setup; }
+
+# The content id of a VMDK is random.
+peer_norm() {
+	sed -E -e 's/(vm|qemu)-(img|io)/X-\2/g' \
+	    -e 's/^(disk size:|    "actual-size":) .*/\1/' \
+	    -e 's/( *"?(parent )?cid"?:) [0-9]+/\1 N/' \
+	    -e 's/[0-9.]+ sec \(.*/T/' "$@"
+}
+
+# kind FORMAT [OPTIONS]
+kind() {
+	local f=$1 o=$2
+	same img create -f $f ${o:+-o $o} x 10M
+	same img info -f $f x
+	same img info -f $f --output=json x
+	same img check -f $f x
+	same img check -f $f --output=json x
+	same img map -f $f --output=json x
+	same img create -f $f -o help
+	both qemu-io -f $f -c "write -P 1 100k 300k" -c "write -P 3 7M 1k" \
+	    -c "write -z 8M 512k" x
+	same img info -f $f x
+	same img check -f $f x
+	same img map -f $f x
+	same img map -f $f --output=json x
+	same img snapshot -l x
+	(cd "$P" && qemu-io -f $f -c "write -q -P 9 200k 3M" \
+	    -c "write -q -P 5 9M 777" -c "write -q -z 1M 1M" x)
+	(cd "$O" && "$B/vm-io" -f $f -c "write -q -P 9 200k 3M" \
+	    -c "write -q -P 5 9M 777" -c "write -q -z 1M 1M" x)
+	qemu-img compare -f $f -F $f "$P/x" "$O/x"
+	"$B/vm-img" compare -f $f -F $f "$P/x" "$O/x"
+	qemu-img check -q -f $f "$O/x" || [ $? -eq 63 ]
+	"$B/vm-img" check -q -f $f "$P/x" || [ $? -eq 63 ]
+	"$B/vm-img" convert -f $f -O $f ${o:+-o $o} "$P/x" "$O/y"
+	qemu-img compare -f $f -F $f "$P/x" "$O/y"
+}
+
+@test "vdi" { kind vdi; }
+@test "vdi static" { kind vdi static=on; }
+@test "vpc dynamic" { kind vpc; }
+@test "vpc fixed" { kind vpc subformat=fixed; }
+@test "vpc of an exact size" { kind vpc force_size=on; }
+@test "qed" { kind qed; }
+@test "vmdk monolithicSparse" { kind vmdk; }
+@test "vmdk monolithicFlat" { kind vmdk subformat=monolithicFlat; }
+@test "vmdk twoGbMaxExtentSparse" { kind vmdk subformat=twoGbMaxExtentSparse; }
+@test "vmdk twoGbMaxExtentFlat" { kind vmdk subformat=twoGbMaxExtentFlat; }
+@test "vmdk zeroed grains" { kind vmdk zeroed_grain=on; }
+@test "vmdk for lsilogic, version 6" { kind vmdk adapter_type=lsilogic,compat6=on; }
+
+@test "vmdk streamOptimized both ways" {
+	cd "$BATS_TEST_TMPDIR"
+	yes "some text" | head -c 3000000 > r
+	truncate -s 8M r
+	for a in qemu-img "$B/vm-img"; do
+		rm -f s.vmdk
+		"$a" convert -f raw -O vmdk -o subformat=streamOptimized r s.vmdk
+		qemu-img compare -q -f raw -F vmdk r s.vmdk
+		"$B/vm-img" compare -q -f raw -F vmdk r s.vmdk
+	done
+}
+
+@test "qed and vmdk over a backing image, both ways" {
+	cd "$BATS_TEST_TMPDIR"
+	for f in qed vmdk; do
+		rm -f base p o
+		qemu-img create -q -f $f base 4M
+		qemu-io -f $f -c "write -q -P 1 0 3M" base
+		qemu-img create -q -f $f -b base -F $f p
+		"$B/vm-img" create -q -f $f -b base -F $f o
+		qemu-io -f $f -c "write -q -P 2 100k 300k" p
+		"$B/vm-io" -f $f -c "write -q -P 2 100k 300k" o
+		qemu-img compare -q -f $f -F $f p o
+		"$B/vm-img" compare -q -f $f -F $f p o
+		qemu-img check -q -f $f o
+	done
+}
+
+@test "hostile headers: an error, never a crash" {
+	cd "$BATS_TEST_TMPDIR"
+	for f in qcow2 vdi vpc vmdk qed; do
+		qemu-img create -q -f $f s 4M
+		qemu-io -f $f -c "write -q 0 300k" s
+		for at in 4 8 16 20 24 28 36 40 48 56 60 64 72 80 100 104 \
+		    256 340 344 368 376 384 516 528 540 544; do
+			for v in '\xff\xff\xff\xff' '\x7f\xff\xff\xff' \
+			    '\x80\0\0\0' '\0\0\0\x80' '\0\0\0\0'; do
+				cp s x
+				printf "$v" | dd of=x bs=1 seek=$at \
+				    conv=notrunc status=none
+				for c in "check -q" "info"; do
+					r=0
+					(ulimit -v 2000000
+					timeout 10 "$B/vm-img" $c -f $f x \
+					    >/dev/null 2>&1) || r=$?
+					if [ $r -ge 124 ]; then
+						echo "$f $at $v $c: $r"
+						return 1
+					fi
+				done
+			done
+		done
+	done
+}
