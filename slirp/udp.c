@@ -277,7 +277,7 @@ age(struct timer *t)
 		else if (loop_now - u->last > (u->dns ? IDLE_DNS : IDLE))
 			drop(u);
 	}
-	timer_set(t, loop_now + (nforward ? SEC / 5 : 5 * SEC));
+	timer_set(t, loop_now + SEC / 4);
 }
 
 void
