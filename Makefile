@@ -112,7 +112,7 @@ $(BIN)/vm-io: $(B)/img/vm-io.o $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
 $(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
 	$(link) $(LIBS_IMG) -lgnutls $(LIBS_BASE)
-$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC))
+$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) $(LIBS_BASE)

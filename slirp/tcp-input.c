@@ -75,8 +75,8 @@ tcp_batch_end(void)
 	flush_pend();
 }
 
-static void
-options(struct tcp *t, const uint8_t *h, unsigned hl)
+void
+tcp_options(struct tcp *t, const uint8_t *h, unsigned hl)
 {
 	unsigned i, n, mss = 536, room = l4_room(!is4(&t->guest)) - 20;
 	bool ws = false;
@@ -163,7 +163,7 @@ ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure)
 			if (t->cwnd > 16u << 20)
 				t->cwnd = 16u << 20;
 		}
-	} else if (pure && wnd == t->snd_wnd && t->snd_max != t->snd_una) {
+	} else if (pure && wnd && wnd == t->snd_wnd && t->snd_max != t->snd_una) {
 		if (++t->dupacks == 3) {
 			flight = t->snd_max - t->snd_una;
 			t->ssthresh = flight / 2 > 2u * t->mss ? flight / 2 :
@@ -177,6 +177,10 @@ ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure)
 		}
 	}
 	t->snd_wnd = wnd;
+	if (!wnd)
+		t->tries = 0;	/* alive, only full */
+	if (n)
+		tcp_arm(t);
 	if (wnd > t->max_wnd)
 		t->max_wnd = wnd;
 	if (opened && t->probing) {
@@ -260,7 +264,7 @@ syn_state(struct tcp *t, struct pkt *k, uint32_t seq, uint32_t ack,
 			return;
 		}
 		t->rcv_nxt = t->rcv_adv = seq + 1;
-		options(t, k->l4, hl);
+		tcp_options(t, k->l4, hl);
 		t->snd_una = ack;
 		t->snd_wnd = t->max_wnd = get16(k->l4 + 14);
 		tcp_established(t);

@@ -352,10 +352,16 @@ tcp_timeout(struct timer *timer)
 	case T_CONNECT:
 		return;
 	case T_SYN_SENT:
-		if (t->tries && !nb_get(&t->guest, t->mac) && t->tries > 6) {
-			tcp_abort(t);
+		if (!nb_get(&t->guest, t->mac)) {
+			/* asked again: nobody yet */
+			if (++t->tries > 40)
+				tcp_abort(t);
+			else
+				timer_set(timer, loop_now + SEC / 5);
 			return;
 		}
+		if (t->snd_max == t->iss)
+			t->tries = 0;	/* this is the first SYN */
 		/* fall through */
 	case T_SYN_RCVD:
 		if (++t->tries > 6)

@@ -250,7 +250,6 @@ tcp_connect(struct pkt *k, uint16_t sp, uint16_t dp)
 {
 	struct sockaddr_storage ss;
 	const uint8_t *h = k->l4;
-	unsigned hl = (h[12] >> 4) * 4, i, n, mss = 536;
 	bool busy = true;
 	struct tcp *t;
 	socklen_t sl;
@@ -291,24 +290,7 @@ tcp_connect(struct pkt *k, uint16_t sp, uint16_t dp)
 	t->state = T_CONNECT;
 	t->rcv_nxt = t->rcv_adv = get32(h + 4) + 1;
 	t->snd_wnd = t->max_wnd = get16(h + 14);
-	/* options, as tcp-input.c reads them from a SYN-ACK */
-	for (i = 20; i < hl && h[i]; i += n) {
-		n = 1;
-		if (h[i] == 1)
-			continue;
-		if (i + 1 >= hl || (n = h[i + 1]) < 2 || i + n > hl)
-			break;
-		if (h[i] == 2 && n == 4) {
-			mss = get16(h + i + 2);
-		} else if (h[i] == 3 && n == 3) {
-			t->gscale = h[i + 2] > 14 ? 14 : h[i + 2];
-			t->scale = OUR_SCALE;
-		}
-	}
-	n = l4_room(!is4(&k->src)) - 20;
-	t->mss = mss < 64 ? 64 : mss > n ? n : mss;
-	t->cwnd = 10 * t->mss > 65536u ? 10u * t->mss : 65536u;
-	t->ssthresh = 1u << 30;
+	tcp_options(t, h, (h[12] >> 4) * 4);
 	if (watch(t, fd) < 0) {
 		close(fd);
 		t->ev.fd = -1;

@@ -74,6 +74,8 @@ void	tcp_abort(struct tcp *);	/* RST to the host, freed */
 void	tcp_connect(struct pkt *, uint16_t sp, uint16_t dp);
 void	tcp_established(struct tcp *);
 void	tcp_stall(struct tcp *);	/* look again in a millisecond */
+/* ---- tcp-input.c: MSS and scale from a SYN's header of hl bytes */
+void	tcp_options(struct tcp *, const uint8_t *h, unsigned hl);
 /* ---- tcp-output.c */
 void	tcp_syn(struct tcp *);		/* SYN or SYN-ACK by state */
 void	tcp_ack(struct tcp *);

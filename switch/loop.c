@@ -168,5 +168,5 @@ void
 loop_main(void)
 {
 	while (!loop_quit && loop_step(-1) == 0)
-		;
+		wire_flush_all();
 }

@@ -57,7 +57,8 @@ pcap_flush(struct wire *w)
 			continue;
 		}
 		for (k = 0; n > 0; k++) {
-			len = v[k].iov_len < (size_t)n ? v[k].iov_len : n;
+			len = v[k].iov_len < (size_t)n ? v[k].iov_len :
+			    (size_t)n;
 			v[k].iov_base = (char *)v[k].iov_base + len;
 			v[k].iov_len -= len;
 			n -= len;

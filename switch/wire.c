@@ -267,7 +267,8 @@ wire_lost(struct wire *w)
 	shut(w);
 	if (w->reconnect)
 		timer_set(&w->retry, mono() + w->reconnect * SEC);
-	if (w->gone)
+	/* a server waits for the next peer */
+	if (w->gone && w->ctl.fd < 0)
 		w->gone(w->arg, w);
 }
 
