@@ -115,7 +115,7 @@ $(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
 $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
-	$(link) $(LIBS_BASE)
+	$(link) -lm $(LIBS_BASE)
 $(B)/share/vm/dsdt.aml: share/dsdt.asl
 	@mkdir -p $(@D)
 	iasl -va -p $@ $< > $(B)/iasl.log || { cat $(B)/iasl.log; exit 1; }

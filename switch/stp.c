@@ -413,9 +413,11 @@ c_setfstp(struct session *se, FILE *out, char *arg)
 static int
 target(char *arg, long *n)
 {
-	if (arg_nums(arg, 3, n) != 3 || n[0] < 0 || n[0] >= NVLAN || n[1] < 1 ||
+	if (arg_nums(arg, 3, n) != 3 || n[0] < 0 || n[0] >= NVLAN ||
 	    n[1] > sw.numports)
 		return EINVAL;
+	if (n[1] < 1)
+		return ENXIO;
 	return sw.vlan[n[0]] ? 0 : ENXIO;
 }
 
