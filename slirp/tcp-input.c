@@ -40,6 +40,38 @@ done_check(struct tcp *t)
 	timer_set(&t->timer, loop_now + SEC);
 }
 
+/* Early segments whose turn has come.  false: the connection is gone. */
+static bool
+drain_early(struct tcp *t)
+{
+	struct iovec iov[BATCH];
+	struct msghdr m = { .msg_iov = iov };
+	uint32_t want;
+	unsigned i, k;
+	ssize_t n;
+
+	while (t->writable && (k = reass_ready(t, iov, BATCH))) {
+		for (want = i = 0; i < k; i++)
+			want += iov[i].iov_len;
+		m.msg_iovlen = k;
+		n = sendmsg(t->ev.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno != EAGAIN && errno != EINTR) {
+			tcp_rst(t);
+			tcp_free(t);
+			return false;
+		}
+		if (n > 0)
+			t->rcv_nxt += n;
+		if (n < (ssize_t)want)
+			t->writable = false;
+		/* the window may not end before what was taken */
+		if (SEQ_LT(t->rcv_adv, t->rcv_nxt))
+			t->rcv_adv = t->rcv_nxt;
+	}
+	reass_drop(t);
+	return true;
+}
+
 /* Write what was gathered.  The connection may be gone afterwards. */
 static void
 flush_pend(void)
@@ -66,6 +98,8 @@ flush_pend(void)
 		if (n < (ssize_t)want)
 			t->writable = false;
 	}
+	if (t->ooo && !drain_early(t))
+		return;
 	tcp_ack(t);
 }
 
@@ -92,6 +126,8 @@ tcp_options(struct tcp *t, const uint8_t *h, unsigned hl)
 		} else if (h[i] == 3 && n == 3) {
 			t->gscale = h[i + 2] > 14 ? 14 : h[i + 2];
 			ws = true;
+		} else if (h[i] == 4 && n == 2) {
+			t->sack = true;
 		}
 	}
 	t->mss = mss < 64 ? 64 : mss > room ? room : mss;
@@ -214,6 +250,9 @@ data_in(struct tcp *t, uint8_t *p, uint32_t seq, uint32_t len, bool fin)
 			if (keep->state != T_OPEN)
 				return;
 		}
+		if (!t->fin_rcvd && len && SEQ_LT(t->rcv_nxt, seq) &&
+		    SEQ_LE(seq + len, t->rcv_adv))
+			reass_add(t, seq, p, len);
 		tcp_ack(t);
 		return;
 	}
@@ -233,6 +272,10 @@ data_in(struct tcp *t, uint8_t *p, uint32_t seq, uint32_t len, bool fin)
 	if (len) {
 		pend.iov[pend.n++] = (struct iovec){ p, len };
 		pend.bytes += len;
+	}
+	if (t->ooo && !fin) {
+		flush_pend();		/* it may be what they waited for */
+		return;
 	}
 	if (fin) {
 		next = t->rcv_nxt + pend.bytes;

@@ -86,6 +86,10 @@ tcp_syn(struct tcp *t)
 		put32(o + 24, 0x01030300 | OUR_SCALE);
 		hl = 28;
 	}
+	if (t->state == T_SYN_SENT || t->sack) {
+		put32(o + hl, 0x01010402);
+		hl += 4;
+	}
 	t->snd_nxt = t->snd_max = t->iss + 1;
 	if (t->state == T_SYN_RCVD && SEQ_LT(t->rcv_adv, t->rcv_nxt + 65535))
 		t->rcv_adv = t->rcv_nxt + 65535;
@@ -96,9 +100,12 @@ tcp_syn(struct tcp *t)
 void
 tcp_ack(struct tcp *t)
 {
+	uint8_t *o;
+
 	if (t->state == T_OPEN)
 		tcp_window(t);
-	segment(t, out_at(0, !is4(&t->guest)), t->snd_max, ACK, 20, 0);
+	o = out_at(0, !is4(&t->guest));
+	segment(t, o, t->snd_max, ACK, 20 + reass_sack(t, o + 20), 0);
 }
 
 void

@@ -94,6 +94,7 @@ tcp_free(struct tcp *t)
 		close(t->ev.fd);
 		t->ev.fd = -1;
 	}
+	reass_free(t);
 	timer_set(&t->timer, 0);
 	t->state = T_FREE;
 	t->next = freelist;
@@ -336,6 +337,7 @@ tcp_start(void)
 		pool[i].next = freelist;
 		freelist = &pool[i];
 	}
+	reass_start();
 	stall_timer = (struct timer){ 0, stall_tick, NULL };
 	have_peek_off = !getenv("SLUICE_NO_PEEK_OFF");
 }

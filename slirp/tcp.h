@@ -11,8 +11,8 @@
  *	guest -> host:	tcp-input.c, rcv_*	host -> guest:	tcp-output.c, snd_*
  *
  * A connection is opened towards the guest only when the host's side stands,
- * and refused there when it is refused here.  Out-of-order segments from the
- * guest are dropped (and acknowledged at once, so its fast retransmit works).
+ * and refused there when it is refused here.  Only segments from the guest
+ * that come before their turn are kept, in a common pool (tcp-reass.c).
  */
 #ifndef TCP_H
 #define TCP_H
@@ -44,6 +44,10 @@ struct tcp {
 	bool		writable;	/* it took everything so far */
 	bool		fin_rcvd, fin_sent, fin_acked, host_eof, probing;
 	bool		shut;		/* shutdown(SHUT_WR) done */
+	bool		sack;		/* the guest takes SACK */
+	uint16_t	nooo;
+	struct chunk	*ooo;		/* early segments, by sequence */
+	uint32_t	ooo_last;
 	uint8_t		gscale, scale;	/* window scale: guest's, ours */
 	uint16_t	mss;		/* towards the guest */
 	/* towards us */
@@ -76,6 +80,13 @@ void	tcp_established(struct tcp *);
 void	tcp_stall(struct tcp *);	/* look again in a millisecond */
 /* ---- tcp-input.c: MSS and scale from a SYN's header of hl bytes */
 void	tcp_options(struct tcp *, const uint8_t *h, unsigned hl);
+/* ---- tcp-reass.c */
+void	reass_start(void);
+void	reass_free(struct tcp *);
+void	reass_add(struct tcp *, uint32_t seq, const uint8_t *, uint32_t len);
+unsigned reass_ready(struct tcp *, struct iovec *, unsigned max);
+void	reass_drop(struct tcp *);
+unsigned reass_sack(struct tcp *, uint8_t *o);
 /* ---- tcp-output.c */
 void	tcp_syn(struct tcp *);		/* SYN or SYN-ACK by state */
 void	tcp_ack(struct tcp *);
