@@ -157,8 +157,27 @@ rtt(struct tcp *t)
 		t->rto = RTO_MIN;
 }
 
+/* A selective acknowledgement says for sure that a segment came too early;
+ * the window may change with it. */
+static bool
+has_sack(const uint8_t *h, unsigned hl)
+{
+	unsigned i, n;
+
+	for (i = 20; i < hl && h[i]; i += n) {
+		n = 1;
+		if (h[i] == 1)
+			continue;
+		if (i + 1 >= hl || (n = h[i + 1]) < 2 || i + n > hl)
+			break;
+		if (h[i] == 5 && n >= 10)
+			return true;
+	}
+	return false;
+}
+
 static void
-ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure)
+ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure, bool sacks)
 {
 	uint32_t n = ack - t->snd_una, data, flight;
 	bool opened = wnd > t->snd_wnd;
@@ -199,11 +218,13 @@ ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure)
 			if (t->cwnd > 16u << 20)
 				t->cwnd = 16u << 20;
 		}
-	} else if (pure && wnd && wnd == t->snd_wnd && t->snd_max != t->snd_una) {
+	} else if (pure && wnd && (sacks || wnd == t->snd_wnd) && t->snd_max != t->snd_una) {
 		if (++t->dupacks == 3) {
 			flight = t->snd_max - t->snd_una;
-			t->ssthresh = flight / 2 > 2u * t->mss ? flight / 2 :
-			    2u * t->mss;
+			/* a virtual cable: no less than an initial window
+			 * (RFC 6928), so that three duplicates still come */
+			t->ssthresh = flight / 10 * 7 > 10u * t->mss ? flight /
+			    10 * 7 : 10u * t->mss;
 			t->cwnd = t->ssthresh + 3 * t->mss;
 			t->recover = t->snd_max;
 			t->timed_at = 0;
@@ -392,7 +413,7 @@ tcp_input(struct pkt *k)
 	if (!(flags & ACK))
 		return;
 	wnd = (uint32_t)get16(h + 14) << t->gscale;
-	ack_in(t, ack, wnd, !len && !(flags & FIN));
+	ack_in(t, ack, wnd, !len && !(flags & FIN), has_sack(h, hl));
 	if (len || flags & FIN)
 		data_in(t, h + hl, seq, len, flags & FIN);
 	else if (seq + 1 == t->rcv_nxt && pend.t != t)

@@ -394,9 +394,9 @@ tcp_timeout(struct timer *timer)
 	} else {
 		st.tcp_rexmit++;
 		t->ssthresh = (t->snd_max - t->snd_una) / 2;
-		if (t->ssthresh < 2u * t->mss)
-			t->ssthresh = 2 * t->mss;
-		t->cwnd = t->mss;
+		if (t->ssthresh < 10u * t->mss)
+			t->ssthresh = 10 * t->mss;
+		t->cwnd = 4 * t->mss;
 		t->dupacks = 0;
 		t->snd_nxt = t->snd_una;
 		tcp_push(t);
