@@ -116,6 +116,13 @@ $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) -lm $(LIBS_BASE)
+# the network tests' tools stand on libswitch alone
+$(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libswitch.a $(LIBS_BASE) -lm
+$(B)/t/slirp-%: t/unit/slirp-%.c $(B)/libswitch.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libswitch.a $(LIBS_BASE)
 $(B)/share/vm/dsdt.aml: share/dsdt.asl
 	@mkdir -p $(@D)
 	iasl -va -p $@ $< > $(B)/iasl.log || { cat $(B)/iasl.log; exit 1; }
