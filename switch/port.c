@@ -566,6 +566,7 @@ c_limit(struct session *s, FILE *out, char *arg)
 	if (!sw.port[n[0]])
 		return ENXIO;
 	sw.port[n[0]]->rate = n[1];
+	sw.port[n[0]]->credit = n[1] / 10 + 1514;
 	sw.port[n[0]]->filled = loop_now;
 	return 0;
 }

@@ -125,7 +125,7 @@ c_addport(struct session *s, FILE *out, char *arg)
 	if (e)
 		return e;
 	if (sw.port[n[1]]->untagged == n[0])
-		return EADDRINUSE;
+		return 0;		/* it is in already */
 	bit_set(&sw.vlan[n[0]]->tagged, n[1], true);
 	join(n[0], n[1], true);
 	return 0;
