@@ -28,9 +28,10 @@ LIBMEM	= $(B)/libmem.a
 LIBBUS	= $(B)/libbus.a
 LIBIMG	= $(if $(IMG_SRC),$(B)/libimg.a)
 
-# ---- chips: every dev/*.c that has DEV_MAIN and is not placed in the vcpu
+# ---- chips: every dev/*.c that has DEV_MAIN and is not placed in the vcpu;
+# the other files of dev/ are their library
 PLACED	= lapic ioapic i8259 i8254
-DEV_LIB	= dev/dev.c dev/field.c dev/pci.c dev/virtio.c
+DEV_LIB	= $(filter-out $(PLACED:%=dev/%.c),$(shell grep -L '^DEV_MAIN' dev/*.c 2>/dev/null))
 DEV_CHIPS = $(patsubst dev/%.c,%,$(shell grep -l '^DEV_MAIN' dev/*.c 2>/dev/null))
 DEV_PROCS = $(filter-out $(PLACED),$(DEV_CHIPS))
 DEV_BINS = $(DEV_PROCS:%=$(LX)/dev-%)
@@ -62,10 +63,17 @@ PROGS	= $(call have,mem/vm-mem.c,$(BIN)/vm-mem) \
 	  $(call have,slirp/vm-slirp.c,$(BIN)/vm-slirp) \
 	  $(call have,switch/vm-switch.c,$(BIN)/vm-switch) \
 	  $(call have,switch/vm-plug.c,$(BIN)/vm-plug)
-DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml)
+DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml) $(B)/share/vm/version
 
 all: $(PROGS) $(DEV_BINS) $(DATA)
 
+# who may make which system call, from the sources' comments
+$(B)/bus/syscalls.h: bus/syscalls.sh $(wildcard bus/*.c mem/*.c dev/*.c cpu/*.c cpu/*/*.c)
+	@mkdir -p $(@D)
+	@sh bus/syscalls.sh >$@.$$$$ && if cmp -s $@.$$$$ $@; then \
+	    rm $@.$$$$; else mv $@.$$$$ $@; fi
+$(B)/bus/sandbox.o: $(B)/bus/syscalls.h
+CFLAGS_bus = -I$(B)/bus
 $(LIBMEM): $(call obj,$(MEM_SRC))
 $(LIBBUS): $(call obj,$(BUS_SRC))
 $(B)/libdev.a: $(call obj,$(DEV_LIB))
@@ -79,12 +87,13 @@ $(B)/libswitch.a: $(call obj,$(SWITCH_SRC))
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$(*D))) -c -o $@ $<
-CFLAGS_cpu = -mgeneral-regs-only
+VERSION	:= $(shell cat share/version)
+CFLAGS_cpu = -mgeneral-regs-only -DVERSION='"$(VERSION)"'
 CFLAGS_cpu_x86 = -mgeneral-regs-only
 CFLAGS_cpu_host = -mgeneral-regs-only
 $(B)/placed/%.o: dev/%.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DPLACED -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) -DPLACED -mgeneral-regs-only -c -o $@ $<
 
 link	= @mkdir -p $(@D) && echo "LD $@" && $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^)
 
@@ -101,7 +110,7 @@ $(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(LIBBUS) $(LIBMEM)
 $(LX)/vcpu-x86_64: $(CPU_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	$(link) -lZydis $(LIBS_BASE)
 $(BIN)/vm-mon: $(call obj,$(MON_SRC)) $(LIBBUS) $(LIBMEM)
-	$(link) -lreadline $(LIBS_BASE)
+	$(link) -lreadline -lZydis $(LIBS_BASE)
 $(BIN)/vm-run: run/vm-run $(wildcard run/*)
 	@mkdir -p $(@D) $(B)/share/vm/run
 	install -m 755 run/vm-run $@
@@ -123,6 +132,9 @@ $(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
 $(B)/t/slirp-%: t/unit/slirp-%.c $(B)/libswitch.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libswitch.a $(LIBS_BASE)
+$(B)/share/vm/version: share/version
+	@mkdir -p $(@D)
+	install -m 644 $< $@
 $(B)/share/vm/dsdt.aml: share/dsdt.asl
 	@mkdir -p $(@D)
 	iasl -va -p $@ $< > $(B)/iasl.log || { cat $(B)/iasl.log; exit 1; }
@@ -139,7 +151,7 @@ clean:
 	rm -rf $(B)
 
 -include share/check.mk
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' -type f 2>/dev/null)
 
 .PHONY: all install clean
 .SECONDARY:

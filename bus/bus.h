@@ -24,7 +24,12 @@ enum chan_op {
 	CHAN_READ, CHAN_WRITE,		/* range register access, size 1,2,4,8 */
 	CHAN_INS, CHAN_OUTS,		/* string port I/O: count items in buf */
 	CHAN_CFGW,			/* PCI config write: off = register,
-					 * range = function (devfn & 7) */
+					 * range = devfn */
+	/* only in traces */
+	CHAN_BELL,			/* data = bits */
+	CHAN_IRQ,			/* off = line, data = level */
+	CHAN_MSI,			/* off = vector, data = MSI data */
+	CHAN_NOP
 };
 
 enum slot_state { SLOT_IDLE, SLOT_ASKED, SLOT_DONE };
@@ -45,6 +50,31 @@ struct chan_cpu {
 	struct ring	ring;
 };
 
+/*
+ * What vm-tap reads: written by the part (any of its threads) while `on`,
+ * otherwise never touched, so it costs no memory.  An entry is whole when its
+ * `seq` is its index + 1; a reader that fell more than TRACE_N behind lost some.
+ */
+#define TRACE_N	2048
+struct trace_ent {
+	_Atomic uint64_t seq;
+	int64_t		when;		/* CLOCK_MONOTONIC ns */
+	uint64_t	off, data;
+	uint32_t	count;
+	uint16_t	range;
+	uint8_t		op, size;	/* enum chan_op */
+	uint8_t		vcpu, posted, pad[6];
+};
+_Static_assert(sizeof(struct trace_ent) == 48, "trace_ent");
+struct trace {
+	_Atomic uint64_t head __attribute__((aligned(64)));
+	struct trace_ent ent[TRACE_N] __attribute__((aligned(64)));
+};
+
+/*
+ * One slot and ring more than there are vcpus: number `nvcpu` belongs to the
+ * monitor's side (vm-poke -m), which gets it from the broker exclusively.
+ */
 struct chan {
 	_Atomic uint32_t sleeping;	/* the part is (about to be) in poll() */
 	_Atomic uint32_t dead;		/* broker: part is gone; reads give ~0 */
@@ -52,10 +82,17 @@ struct chan {
 	_Atomic uint64_t asked;		/* any slot asked / ring filled: hint */
 	_Atomic uint64_t n_sync, n_post, n_bell, n_kick; /* statistics */
 	uint32_t	nvcpu;
+	_Atomic uint32_t trace_on;	/* somebody taps: part, write `trace` */
+	struct trace	trace;
 	struct chan_cpu	cpu[] __attribute__((aligned(64)));
 };
 #define CHAN_BYTES(nvcpu) \
-	((sizeof(struct chan) + (nvcpu) * sizeof(struct chan_cpu) + 4095) & ~4095ul)
+	((sizeof(struct chan) + ((nvcpu) + 1) * sizeof(struct chan_cpu) + \
+	4095) & ~4095ul)
+/* Add an entry to the trace; call only while chan->trace_on. */
+void	chan_trace(struct chan *, enum chan_op, unsigned vcpu, unsigned range,
+	    uint64_t off, unsigned size, uint64_t data, uint32_t count,
+	    bool posted);
 
 /* The vcpu's handle on a part. */
 struct chan_ref {
@@ -115,7 +152,12 @@ struct irq_page {
 #define IRQ_BYTES ((sizeof(struct irq_page) + 4095) & ~4095ul)
 
 /* A source's handle.  `kick` is vcpu 0's eventfd: vcpu 0 collects. */
-struct irq_ref { struct irq_page *page; int kick; unsigned part; };
+struct irq_ref {
+	struct irq_page	*page;
+	int		kick;
+	unsigned	part;
+	struct chan	*chan;		/* for traces; may be NULL */
+};
 /* Set this source's contribution to a line.  Idempotent. */
 void	irq_set(struct irq_ref *, unsigned line, unsigned source, int level);
 /* Post MSI vector n (its addr/data already in the page). */
@@ -146,6 +188,8 @@ void	loop_fd_del(struct loop *, int fd);
 /* One-shot timers keyed by (fn, arg): re-arming replaces. `ns` is
  * CLOCK_MONOTONIC; 0 disarms. */
 void	loop_timer(struct loop *, int64_t ns, loop_timer_fn *, void *arg);
+/* When the next timer is due; INT64_MAX: none. */
+int64_t	loop_next(const struct loop *);
 /* One iteration; sleeps at most until `deadline` (CLOCK_MONOTONIC ns, -1
  * for ever).  `before_sleep` (may be NULL) returns non-zero to forbid
  * sleeping.  Returns when something was dispatched or the time came. */
@@ -159,7 +203,7 @@ int64_t	now_ns(void);			/* CLOCK_MONOTONIC */
  * One packet, one line.  `ok ...` / `err ERRNO text` answers.
  */
 #define LINE_MAX_BYTES	65536
-#define LINE_FDS	8
+#define LINE_FDS	16
 /* Send one packet with nfd descriptors. -1 with errno. */
 int	line_send(int fd, const int *fds, int nfd, const char *fmt, ...)
 	    __attribute__((format(printf, 4, 5)));
@@ -197,6 +241,11 @@ struct part {
 	const struct part_ops *ops;
 	void		*arg;
 	bool		running;
+	unsigned	nvcpu;		/* slots in use in chan: nvcpu + 1 */
+	char		dir[256];	/* the VM's run directory, "" if none */
+	struct boot	boot;		/* vcpu only: the latest `boot` line */
+	struct chan_ref	*refs;		/* vcpu only: see part_hello_vcpu */
+	struct part_priv *priv;		/* part.c's own */
 };
 
 struct part_ops {
@@ -214,6 +263,11 @@ struct part_ops {
 	/* `ask` from the monitor: words; write text to out; 0 or errno */
 	int	(*ask)(void *arg, char **argv, FILE *out);
 	void	(*quit)(void *arg);	/* last call before exit */
+	/* an event of another part, to those who called part_subscribe;
+	 * e.g. from "i8042", argv { "reset", NULL } */
+	void	(*event)(void *arg, const char *from, char **argv);
+	/* vcpu only: refs[num] was filled in (before its ranges are mapped) */
+	void	(*newpart)(void *arg, unsigned num);
 };
 
 /* hello: announce, receive the shared pages.  `state_len` bytes of state
@@ -221,6 +275,30 @@ struct part_ops {
  * used.  0 or -1 (message already printed). */
 int	part_hello(struct part *, const char *chip, size_t state_len,
 	    const struct part_ops *, void *arg);
+/*
+ * The vcpu process instead says hello with this.  It is part number 0 ("cpu")
+ * and claims the ranges and lines of the chips placed in it like any part.
+ * `nvcpu` is its smp= option (the broker checks it).  `refs` (PART_MAX entries,
+ * zeroed here) is filled by `part` lines as the other parts come up, all of
+ * them before the first ops->reset.  p->irq.kick is vcpu 0's eventfd, made by
+ * the broker; those of the other vcpus are the process's own affair.
+ * p->chan exists for chan_trace only.
+ *
+ * Order of calls, on the thread in part_run: newpart..., then whenever the
+ * machine starts or is reset: p->boot filled, ops->reset (put the boot state
+ * into vcpu 0, park the others in wait-for-SIPI), ops->run (let the threads go;
+ * does not wait), ops->stop (returns when all are parked and have drained
+ * nothing more into rings; idempotent).  ask("nmi") is the monitor's NMI.
+ * A triple fault is part_event(p, "triple"); INIT by port 0xcf9 and the like
+ * come from the chips as "reset".
+ *
+ * part_range, part_line, part_event and part_ask may be called by any thread
+ * of the process at any time after hello.
+ */
+int	part_hello_vcpu(struct part *, const char *chip, unsigned nvcpu,
+	    struct chan_ref *refs, const struct part_ops *, void *arg);
+/* Ask for ops->event calls. */
+int	part_subscribe(struct part *);
 /* Claim or move a range; kind RANGE_NONE withdraws it.  Waits for the
  * broker's answer, so the map is true on return.  0 or -1 errno (EEXIST: the
  * I/O or memory is taken at the same priority). */
@@ -240,11 +318,31 @@ int	part_event(struct part *, const char *fmt, ...)
 int	part_ask(struct part *, const char *whom, const char *question,
 	    char **reply);
 int	part_ready(struct part *);
+/* A socket this part made in the file system: the broker removes it at the end.
+ * Before part_ready only. */
+int	part_cleanup(struct part *, const char *path);
 /* Serve until quit or EOF: control lines, channel, loop. Returns exit code. */
 int	part_run(struct part *);
 /* Guest clock (ns), and a timer on it (fires only while running). */
 int64_t	part_clock(struct part *);
 void	part_timer(struct part *, int64_t guest_ns, loop_timer_fn *, void *arg);
+
+/* ------------------------------------------------------------ a tool's side
+ * vm-mon, vm-mem, vm-tap, vm-poke: they connect to DIR/bus of a running VM.
+ */
+/* ${XDG_RUNTIME_DIR:-/tmp}/vm/NAME; a name with a slash is taken as the
+ * directory itself.  0, or -1 ENAMETOOLONG. */
+int	bus_dir(const char *name, char *buf, size_t len);
+/* Connected socket, hello said as tool `prog`; -1 with one line in why. */
+int	bus_connect(const char *prog, const char *name, char *why,
+	    size_t whylen);
+/* Send one request and wait for its answer.  *reply (may be NULL) is
+ * malloc'ed: the text after "ok", or the error text.  fds as line_recv (NULL:
+ * none wanted).  0 or errno value. */
+int	bus_request(int fd, char **reply, int *fds, int *nfd,
+	    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* A question to a part or to "bus": PROTOCOL.md "Questions to the bus". */
+int	bus_ask(int fd, const char *whom, const char *question, char **reply);
 
 /* ------------------------------------------------------------------ options */
 
@@ -284,18 +382,22 @@ int	sandbox(const char *prog);
 
 /* --------------------------------------------------- character back ends
  * chardev.c: stdio, mon:stdio, pty, null, none, file:PATH, pipe:PATH,
- * unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait],
+ * unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait][,telnet],
+ * [,reconnect=SECONDS],
  * udp:[RH]:RP[@[LH]:LP], telnet:HOST:PORT[,server][,nowait], vc is an error.
  */
 struct chardev;
 typedef void chardev_in_fn(void *arg, const uint8_t *buf, size_t n);
-/* `why` gets one line on failure (NULL returned). `escape`: handle Ctrl-a. */
+/* `why` gets one line on failure (NULL returned).  A terminal and mon:stdio
+ * have the keys after Ctrl-a. */
 struct chardev *chardev_open(struct loop *, const char *spec, struct part *,
 	    chardev_in_fn *, void *arg, char *why, size_t whylen);
 /* Never blocks; returns bytes taken (the rest is retried by the caller when
  * `writable` is called, or dropped if nobody is connected). */
 size_t	chardev_write(struct chardev *, const uint8_t *buf, size_t n);
 void	chardev_writable(struct chardev *, void (*fn)(void *), void *arg);
+/* Called for a break on the line (Ctrl-a b, telnet BRK). */
+void	chardev_break(struct chardev *, void (*fn)(void *), void *arg);
 /* Flow control: no input is delivered while paused. */
 void	chardev_pause(struct chardev *, bool);
 const char *chardev_info(struct chardev *);	/* "pty:/dev/pts/3" */

@@ -43,6 +43,8 @@ struct machine {
 	_Atomic uint64_t map_seq;	/* of the map the TLBs were filled from */
 	size_t		tb_size;	/* code cache bytes */
 	bool		check;		/* -accel check */
+	bool		log_int, log_guest, log_asm;	/* -d items; log_on() may
+					 * use vector registers */
 };
 extern struct machine machine;
 
@@ -58,6 +60,10 @@ enum {
 };
 
 /* ---- loop.c */
+/* Once, when machine.ram and machine.ncpu are known: code cache, stubs, signal
+ * handlers. -1 errno. */
+int	jit_start(size_t tb_size);
+void	jit_cpu(struct cpu *);		/* once per vcpu, before it runs */
 void	cpu_run(struct cpu *);		/* thread body: returns on REQ_STOP */
 void	cpu_request(struct cpu *, unsigned req);	/* any thread */
 void	cpu_kick(struct cpu *);
@@ -88,8 +94,14 @@ void	irq_line(unsigned gsi, int level);	/* from placed chips */
 void	irq_msi_deliver(uint64_t addr, uint32_t data);
 /* Sleep until an interrupt, request or kick (HLT). */
 void	irq_halt(struct cpu *);
-/* LAPIC of a vcpu (devctx of dev/lapic.c). */
+/* LAPIC of a vcpu (devctx of dev/lapic.c).  For info only: instructions reach
+ * it through the calls below, which take the interrupt lock. */
 struct devctx *irq_lapic(struct cpu *);
+/* MSRs IA32_APIC_BASE, 0x800-0x83f, IA32_TSC_DEADLINE.  0, or -1: #GP. */
+int	irq_rdmsr(struct cpu *, uint32_t msr, uint64_t *val);
+int	irq_wrmsr(struct cpu *, uint32_t msr, uint64_t val);
+void	irq_set_tpr(struct cpu *, uint8_t cr8);
+uint8_t	irq_get_tpr(struct cpu *);		/* all of TPR; CR8 is >> 4 */
 
 /* ---- placed.c */
 int	placed_init(void);

@@ -75,13 +75,19 @@ struct dev {
 	void	(*stop)(struct devctx *);	/* drain host I/O; idempotent */
 	void	(*run)(struct devctx *);
 	int	(*ask)(struct devctx *, char **argv, FILE *out);
+	/* an event of another part ("bus": the broker); subscribes */
+	void	(*event)(struct devctx *, const char *from, char **argv);
 	void	(*quit)(struct devctx *);
-	const struct dev_test *tests;	/* vectors run by t/contract */
+	const struct dev_test *tests;	/* vectors run by --selftest */
 };
 
 /* A test vector: on a chip fresh from reset, do, in order. */
 struct dev_test {
-	char		op;	/* 'w' write, 'r' read and compare, 'R' reset */
+	char		op;	/* 'w' write, 'r' read and compare, 'R' reset,
+				 * 'i' line `off` must be at level `val`,
+				 * 't' let `val` ns of guest time pass,
+				 * 'c' PCI config write (range = devfn), 'C' read
+				 * and compare; 0 ends the table */
 	uint8_t		range, size;
 	uint64_t	off, val, mask;	/* mask 0: all bits of size */
 };
@@ -118,6 +124,8 @@ struct devctx {
 	struct part	*part;		/* process only */
 	void		*hostarg;
 	bool		running;
+	char *const	*argv;		/* key=value words, for options that may
+					 * be repeated; process only */
 };
 
 #define dev_range_set(d, ...)	((d)->host->range((d), __VA_ARGS__))
@@ -164,13 +172,35 @@ struct pci_fn {
 	struct pci_bar	bar[6];
 	unsigned	msix_vectors;	/* 0: no MSI-X */
 	unsigned	msix_bar;	/* BAR holding table (at 0) and PBA */
+	size_t		state;		/* offset of a struct pci_state in the
+					 * state struct + 1; 0: the chip saves
+					 * its configuration itself */
 };
+/* What of a function is saved: PCI_FIELDS(STRUCT, MEMBER) in its table. */
+struct pci_state {
+	uint8_t		cfg[256];	/* as in the page, kept by pci_config */
+	uint32_t	msix[MSI_MAX * 4];	/* the MSI-X table */
+	uint64_t	pba;		/* its pending bits */
+	uint8_t		intx;		/* level of the function's INTx */
+};
+#define PCI_FIELD(st, m, f, size, n) \
+	{ #m "." #f, offsetof(struct st, m) + offsetof(struct pci_state, f), \
+	size, n, false }
+#define PCI_FIELDS(st, m) PCI_FIELD(st, m, cfg, 256, 1), \
+	PCI_FIELD(st, m, msix, 4, MSI_MAX * 4), PCI_FIELD(st, m, pba, 8, 1), \
+	PCI_FIELD(st, m, intx, 1, 1)
+/* Where a function without an address of its own is placed; pci.c tells how
+ * resources follow from it.  Value of an addr= option ("SLOT[.FN]", hex):
+ * devfn, -1 for NULL (any free slot), -2 for a malformed one. */
+int	pci_addr(const char *);
 /* Fill the config page from `fn`, claim the function (opts key addr=). */
 int	pci_init(struct devctx *, const struct pci_fn *, int devfn);
 void	pci_reset(struct devctx *, const struct pci_fn *);
 /* Call from .config first: header, BARs, command, MSI-X; then the chip's own. */
 void	pci_config(struct devctx *, const struct pci_fn *, unsigned off,
 	    unsigned size, uint32_t val);
+/* Bits a guest may write in configuration bytes off.. (after pci_init). */
+void	pci_writable(struct devctx *, unsigned off, unsigned len, uint8_t mask);
 /* Add a capability of len bytes; returns its offset in the page. */
 unsigned pci_cap(struct devctx *, uint8_t id, const void *body, unsigned len);
 /* Interrupt: MSI-X vector n if enabled, otherwise INTx level. */

@@ -37,7 +37,13 @@ struct lapic_hooks {
 	uint64_t (*tsc)(void *arg, unsigned cpu);	/* guest TSC */
 	/* TSC deadline: absolute guest TSC, 0: disarm */
 	void	(*deadline)(void *arg, unsigned cpu, uint64_t tsc);
+	/* an LVT entry or a message delivers something that is no vector:
+	 * NMI, SMI, INIT, ExtINT */
+	void	(*event)(void *arg, unsigned cpu, enum lapic_mode);
 };
+/* Input clock of the timer's divider: what CPUID must tell as the core crystal
+ * clock (15H ECX) or the hypervisor's bus clock: one tick is one nanosecond. */
+#define LAPIC_HZ	1000000000u
 void	lapic_init(struct devctx *, unsigned id, bool bsp,
 	    const struct lapic_hooks *);
 /* Does this LAPIC match destination `dest` (physical / logical)? */
@@ -56,7 +62,7 @@ int	lapic_rdmsr(struct devctx *, uint32_t msr, uint64_t *val);
 int	lapic_wrmsr(struct devctx *, uint32_t msr, uint64_t val);
 uint64_t lapic_base(struct devctx *);	/* IA32_APIC_BASE value */
 void	lapic_set_tpr(struct devctx *, uint8_t cr8);	/* CR8: bits 7:4 of TPR */
-uint8_t	lapic_get_tpr(struct devctx *);
+uint8_t	lapic_get_tpr(struct devctx *);	/* all of TPR */
 void	lapic_init_reset(struct devctx *);	/* INIT: keeps id and base */
 
 /* ---- 8254: counters 0-2 at 0x40-0x43, port 0x61 gate/speaker bits */

@@ -19,6 +19,10 @@
 #define PAGE_SIZE_4K	4096u
 #define RAM_HOLE	0xc0000000ull	/* RAM below 4 GiB ends here at most */
 #define RAM_HIGH	0x100000000ull	/* the rest of RAM starts here */
+/* PCI Express configuration window, bus 0 only: served by the vcpu (cpu/io.c),
+ * told by the MCFG table, reserved in e820. */
+#define ECAM_BASE	0xe0000000ull
+#define ECAM_BYTES	0x100000ull
 
 /*
  * Guest RAM: one memfd, mapped once.  File offset 0 is guest-physical 0; RAM
@@ -77,10 +81,15 @@ extern const char *const range_kind_name[RANGE_NKIND];
 
 struct map_ent {
 	uint64_t	start, last;	/* inclusive, in the space's addresses */
+	uint64_t	base;		/* where the owner's claim starts: what an
+				 * access's offset counts from (start > base
+				 * when a better range hides the beginning) */
 	uint64_t	off;		/* rom, shadow, status: offset of `start`
 					 * in the part's state memfd; counter:
 					 * frequency in Hz */
-	uint16_t	part;		/* owner's part number */
+	uint16_t	part;		/* owner's part number; MAP_RAM: guest
+				 * RAM itself, `off` in the RAM file; it
+				 * loses against every part's range */
 	uint16_t	range;		/* owner's range number */
 	uint8_t		space;		/* enum space */
 	uint8_t		kind;		/* enum range_kind */
@@ -89,6 +98,7 @@ struct map_ent {
 };
 
 #define MAP_MAX	1000
+#define MAP_RAM	0xffffu
 
 /*
  * The machine page: written by the broker only, mapped read-only by everyone.

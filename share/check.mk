@@ -1,11 +1,67 @@
-# Tests: included by the Makefile.
+# Tests, guests and checks: included by the Makefile.
 # t/unit/NAME.c is built to build/t/NAME; it may link any of our libraries.
 TLIBS	= $(wildcard $(B)/libswitch.a $(B)/libnbd-server.a $(B)/libimg.a)
 $(B)/t/%: t/unit/%.c $(LIBBUS) $(LIBMEM) $(B)/libdev.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libdev.a $(LIBBUS) $(LIBMEM) $(TUNIT_LIBS_$*) $(LIBS_BASE)
 
-BATS	?= bats
-check: all
-	$(BATS) t/*.bats
-.PHONY: check
+# The first targets a newcomer types install what they need (share/packages)
+# and then run make again, so that the new compiler and headers are seen.
+T	?= t/*.bats
+NPROC	= $(shell nproc 2>/dev/null || echo 2)
+
+demo:
+	@share/need build guest
+	@$(MAKE) --no-print-directory -s -j$(NPROC) all
+	@share/guest $(B)/guest cloud
+	@share/demo
+
+# Boots of 32-bit and full kernels are part of the tests.
+check:
+	@share/need build test guest rootfs
+	@$(MAKE) --no-print-directory -j$(NPROC) all
+	@share/guest $(B)/guest cloud amd64 686 debian
+	@share/check $(T)
+
+guest:
+	@share/need guest rootfs
+	@share/guest $(B)/guest cloud amd64 686 debian
+
+bench:
+	@share/need build guest bench
+	@$(MAKE) --no-print-directory -s -j$(NPROC) all
+	@share/guest $(B)/guest cloud
+	@t/bench/boot.sh
+
+lint:
+	@share/need lint
+	@share/lint
+
+pre-push: lint check
+
+.PHONY: demo check guest bench lint pre-push
+
+# The translator against the host CPU: everything in cpu/ but the process.
+CPU_CORE = $(filter-out $(B)/cpu/vcpu.o $(B)/cpu/io.o $(B)/cpu/irq.o \
+	$(B)/cpu/placed.o $(B)/cpu/info.o,$(call obj,$(CPU_SRC)))
+$(B)/t/difftest: t/unit/difftest.c $(CPU_CORE) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)
+
+# The chips placed in the vcpu, without it.
+PLACED_OBJ = $(PLACED:%=$(B)/placed/%.o)
+$(B)/t/intc: t/unit/intc.c $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+IRQ_OBJ	= $(B)/cpu/irq.o $(B)/cpu/io.o $(B)/cpu/placed.o $(PLACED_OBJ) \
+	$(B)/dev/field.o
+$(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(IRQ_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+
+# The virtio chips, in one program, without a machine.
+VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon) \
+	$(patsubst %,$(B)/dev/%.o,pci virtio rawimage field)
+$(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)

@@ -104,11 +104,14 @@ struct tlbe {
 #define TLB_BITS	12
 #define TLB_N		(1u << TLB_BITS)
 #define SLOT_N		1024
+#define JC_N		1024
+#define ITLB_N		256
+#define FLUSH_LOG	256
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-/* Direct map from linear pc to translated code. */
-struct jce { uint64_t tag, host, ripbase, mode; };
-#define JC_N		4096
+/* Jump cache, one per MMU set: rip -> translated code.  ntag is -rip, so that
+ * emitted code can compare without touching flags. */
+struct jcache { uint64_t ntag[JC_N], host[JC_N], ripbase[JC_N]; };
 
 struct xsave_area { uint8_t b[4096]; } __attribute__((aligned(64)));
 
@@ -144,6 +147,10 @@ struct cpu {
 	uint8_t		xlive;		/* guest FPU state is in host registers */
 	/* exception being delivered, for double faults: -1 none */
 	int		exc_vector;
+	int		exc_pending;	/* raised, not delivered: -1 none */
+	uint32_t	exc_err;
+	uint64_t	int_rip;	/* of the int n being delivered, ~0 */
+	int		exc_host;	/* from a host fault in emitted code */
 	struct xsave_area xsave;	/* standard format, when !xlive */
 
 	unsigned	index;		/* 0 .. ncpu-1 */
@@ -152,13 +159,25 @@ struct cpu {
 	void		*irq;		/* irq.c private */
 	void		*jit;		/* block.c private */
 	struct machine	*m;
+	struct cpu	*self;		/* for emitted code */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
 			n_helper;	/* statistics */
 	uint64_t	bounce[512];	/* operands that have no single address */
 
+	/* constants for emitted code */
+	uint64_t	k_hi52, k_jcmask, k_not_if;
+	void		*jb[5];		/* cpu_exit_loop's landing place */
+	uint32_t	jc_mode[MMU_N];	/* mode the jump cache set is valid for */
+	/* non-global entries filled since the last flush, as indices into
+	 * tlb[m] / slot[m] (read and write together); n > FLUSH_LOG: all */
+	uint32_t	tlb_nlog[MMU_N], slot_nlog[MMU_N];
+	uint16_t	tlb_log[MMU_N][FLUSH_LOG + 1],
+			slot_log[MMU_N][FLUSH_LOG + 1];
+	struct { uint64_t tag; uint64_t page; uint8_t *host; } itlb[2][ITLB_N];
+
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
 	struct tlbe	slot[MMU_N][2][SLOT_N];
-	struct jce	jc[JC_N];
+	struct jcache	jc[MMU_N];
 };
 
 /* ---------------------------------------------------- decoded instructions
@@ -173,6 +192,7 @@ struct operand {
 	uint8_t		base, index, scale;	/* 0xff: none; base 16: rip */
 	uint8_t		seg;		/* ES.. after overrides and defaults */
 	uint8_t		act;		/* 1 read, 2 written */
+	uint8_t		enc;		/* ZydisOperandEncoding */
 	int64_t		disp;		/* also imm, sign-extended */
 };
 struct insn {
@@ -184,9 +204,11 @@ struct insn {
 	uint8_t		nop;		/* explicit operands */
 	uint8_t		raw[15];
 	uint8_t		enc;		/* ZydisInstructionEncoding */
+	uint8_t		isa;		/* ZydisISAExt */
 	uint16_t	opcode;		/* opcode byte | map << 8 */
 	uint16_t	fl_read, fl_write;	/* status flags (FL_*) tested;
 					 * set, cleared or left undefined */
+	uint16_t	fl_undef;	/* part of fl_write */
 	struct operand	op[4];
 };
 /* Decode at `p` (n bytes available, at most 15).  Length; 0: #UD; -1: needs
@@ -220,6 +242,9 @@ struct walk {
 };
 int	x86_walk(struct cpu *, uint64_t linear, int access, unsigned mmu,
 	    struct walk *);
+/* tlb.c: make the page known to emitted code, if it may be. */
+void	tlb_fill(struct cpu *, uint64_t linear, int access, unsigned mmu,
+	    const struct walk *);
 /* Linear -> physical for debuggers: no A/D updates, no checks. ~0: unmapped */
 uint64_t x86_debug_phys(struct cpu *, uint64_t linear);
 
@@ -245,6 +270,12 @@ uint64_t x86_linear(struct cpu *, unsigned seg, uint64_t off, unsigned size,
 uint64_t x86_ea(struct cpu *, const struct insn *, const struct operand *);
 uint64_t x86_get(struct cpu *, const struct insn *, unsigned op);
 void	x86_put(struct cpu *, const struct insn *, unsigned op, uint64_t v);
+
+bool	x86_allowed(struct cpu *, const struct insn *);	/* by CPUID */
+
+void	x86_deliver_pending(struct cpu *);
+
+void	x86_sipi(struct cpu *, unsigned vector);
 
 /* -------------------------------------------------------- semantics in C */
 /* Execute a special instruction (everything the relocator does not copy).

@@ -1,0 +1,118 @@
+/*
+ * block.h - the translation cache: code memory, translation blocks and the
+ * links between them.  Knows no guest instruction set.
+ *
+ * A block is guest code inside one physical page, valid for one mode word.  Its
+ * host code is position-independent as to the guest's linear address: it knows
+ * only its offset in the page and finds the page's rip in cpu->ripbase.
+ *
+ * Exits.  A direct jump that stays in the page is a host `jmp rel32`; until it
+ * is linked it goes to a cold stub that loads the number of an exit record and
+ * leaves to cpu_run(), which finds or makes the target and patches the jump.
+ * All other jumps go through the jump cache (cpu->jc), which is emptied
+ * whenever a mapping may have changed.
+ *
+ * Locking: jit.lock is held while blocks are made, linked or dropped; code
+ * memory is recycled only when every other vcpu is out of it (block_flush).
+ */
+#ifndef BLOCK_H
+#define BLOCK_H
+
+#include "host/amd64.h"
+#include "x86/x86.h"
+
+struct pcmap { uint16_t host, guest; };	/* host offset -> page offset of insn */
+
+struct block {
+	uint64_t	key;		/* physical address of the first byte */
+	uint32_t	mode;
+	uint16_t	lo, hi;		/* page offsets this block depends on */
+	uint8_t		*host;		/* writable view */
+	uint32_t	host_len;
+	uint16_t	ninsn, npc;
+	uint16_t	live_out;	/* status flags that matter after it */
+	struct pcmap	*pc;
+	struct block	*hash;		/* bucket chain */
+	struct block	*page;		/* other blocks of the page */
+	struct exit_rec	*in;		/* links that jump here */
+	bool		dead;
+};
+
+enum { EXIT_LINK, EXIT_LEAVE, EXIT_DEAD };
+struct exit_rec {
+	struct block	*from, *to;
+	struct exit_rec	*next;		/* in to->in */
+	uint8_t		*patch;		/* rel32 in the writable view */
+	uint8_t		*cold;		/* where it goes unlinked */
+	int32_t		delta;		/* rip - ripbase of the target */
+	uint8_t		kind;
+};
+
+#define BLOCK_INSNS	64
+#define BLOCK_ROOM	16384		/* host bytes one block may take */
+#define BLOCK_MIN	16		/* host bytes it takes at least */
+
+struct jit {
+	/* code memory: `rw` is written, rw + rx_off is executed */
+	uint8_t		*rw;
+	int64_t		rx_off;
+	size_t		size, used, base;	/* base: end of the stubs */
+	uint8_t		*scratch;	/* for step.c, per vcpu */
+	const uint8_t	*stub_exit;	/* leave; r9: exit record number */
+	/* blocks and records, thrown away together */
+	struct block	*blk;
+	uint32_t	nblk, maxblk;
+	struct exit_rec	*ex;
+	uint32_t	nex, maxex;
+	struct pcmap	*pc;
+	uint32_t	npc, maxpc;
+	struct insn	*ins;		/* decoded, for helpers */
+	uint32_t	nins, maxins;
+	struct block	**hash;
+	uint32_t	nhash;		/* power of two */
+	struct block	**page;		/* per RAM page: list of blocks */
+	uint64_t	npage;
+	uint8_t		*wpage;		/* per RAM page: may be in a write TLB */
+	uint64_t	n_made, n_killed, n_flush, n_link, guest_bytes;
+	int		lock;		/* spin */
+};
+extern struct jit jit;
+
+/* codemem.c: -1 errno */
+int	codemem_init(size_t bytes);
+static inline bool
+codemem_has(const void *rx)
+{
+	return (uint64_t)((const uint8_t *)rx - (jit.rw + jit.rx_off)) <
+	    jit.size;
+}
+
+/* block.c */
+int	block_init(size_t tb_size, const struct ram *);
+struct block *block_find(uint64_t key, uint32_t mode);
+struct block *block_new(uint64_t key, uint32_t mode);	/* host = free space */
+void	block_commit(struct block *, const uint8_t *end);
+struct exit_rec *exit_new(struct block *, int kind, int32_t delta);
+void	block_link(struct exit_rec *, struct block *to);
+struct block *block_of(const void *rx);	/* by host pc; NULL: stub */
+/* page offset of the guest instruction at host pc `rx`; -1 */
+int	block_guest(const struct block *, const void *rx);
+bool	block_room(void);
+/* Before code from this physical page is translated. */
+void	block_protect(struct cpu *, uint64_t gpa);
+void	block_flush(struct cpu *);	/* everything */
+void	block_info(FILE *);
+
+/* check.c */
+bool	check_before(struct cpu *, struct block *);
+void	check_after(struct cpu *, struct block *, uint16_t flags);
+void	check_abort(struct cpu *);
+
+/* tlb.c */
+void	tlb_init(struct cpu *);
+void	tlb_fill(struct cpu *, uint64_t linear, int access, unsigned mmu,
+	    const struct walk *);
+void	tlb_drop_write(struct cpu *, uint64_t ram_off);
+void	jc_flush(struct cpu *, unsigned set);
+
+#endif

@@ -1,0 +1,387 @@
+/*
+ * branch.c - control flow and the stack: near jumps, calls and returns, push,
+ * pop, leave, and how a block ends.
+ *
+ * Offsets: a target is kept as `delta`, rip minus cpu->ripbase.  Deltas inside
+ * [0, 4096) are in the block's own page and can be linked; others go through
+ * the jump cache.
+ */
+#include <Zydis/Zydis.h>
+
+#include "jit.h"
+
+static struct cold *
+cold_exit(struct tr *t, uint8_t *from, int32_t delta, int kind)
+{
+	struct cold *k = &t->cold[t->ncold++];
+
+	*k = (struct cold){ .kind = COLD_EXIT, .from = from };
+	k->exit = exit_new(t->b, kind, delta);
+	if (kind == EXIT_LINK)
+		k->exit->patch = from;
+	return k;
+}
+
+static bool
+rip32(const struct tr *t)
+{
+	return (t->mode & M_SIZE) != M_64;
+}
+
+/* S1 = rip of delta */
+static void
+emit_rip(struct tr *t, unsigned dst, int32_t delta)
+{
+	e_ld_gs(&t->e, dst, GS(ripbase));
+	if (delta)
+		e_lea(&t->e, !rip32(t), dst, dst, H_NONE, 0, delta);
+	else if (rip32(t))
+		e_mov_rr(&t->e, 0, dst, dst);
+	if ((t->mode & M_SIZE) == M_16) {
+		e_rex(&t->e, 0, dst, H_NONE, dst, 0);
+		e8(&t->e, 0x0f);
+		e8(&t->e, 0xb7);
+		e8(&t->e, 0xc0 | (dst & 7) << 3 | (dst & 7));
+	}
+}
+
+/* Leave if somebody asked; target is where the guest goes on. */
+static void
+emit_poll(struct tr *t, int32_t delta)
+{
+	struct emit *e = &t->e;
+	uint8_t *ok;
+
+	e_ld_gs(e, S1, GS(poll));
+	if (!t->live[t->n]) {
+		e8(e, 0x41); e8(e, 0x83); e8(e, 0x39); e8(e, 0); /* cmpl $0,(r9) */
+		cold_exit(t, e_jcc(e, 5), delta, EXIT_LEAVE);
+	} else {
+		e_mov_rr(e, 1, S2, H_CX);
+		e_ld(e, 0, H_CX, S1, H_NONE, 0);
+		ok = e_jrcxz(e);
+		e_mov_rr(e, 1, H_CX, S2);
+		cold_exit(t, e_jmp(e), delta, EXIT_LEAVE);
+		e_here8(e, ok);
+		e_mov_rr(e, 1, H_CX, S2);
+	}
+}
+
+/* The block's code goes on at delta: from here, unconditionally. */
+void
+emit_exit(struct tr *t, int32_t delta, int kind)
+{
+	if (kind == EXIT_LINK && (delta < 0 || delta > 4095)) {
+		emit_rip(t, S1, delta);
+		if (t->mode & M_FLAT_CS && (t->mode & M_SIZE) != M_16)
+			e_jmp_to(&t->e, stub_ind[t->set]);
+		else {
+			e_st_gs(&t->e, S1, GS(rip));
+			e_jmp_to(&t->e, stub_leave);
+		}
+		return;
+	}
+	cold_exit(t, e_jmp(&t->e), delta, kind);
+}
+
+/* As emit_exit, for a jump that goes backward: polls first. */
+static void
+emit_jump(struct tr *t, int32_t delta)
+{
+	if (delta <= t->off[t->i])
+		emit_poll(t, delta);
+	emit_exit(t, delta, EXIT_LINK);
+}
+
+/* Call C for an instruction.  ends: the rest of the block is not emitted, and
+ * C has set rip. */
+void
+emit_helper(struct tr *t, const struct insn *in, bool ends)
+{
+	struct emit *e = &t->e;
+
+	emit_rip(t, S1, t->off[t->i]);
+	e_st_gs(e, S1, GS(rip));
+	e_mov_ri(e, S2, (uint64_t)in);
+	e_call_to(e, stub_helper);
+	if (ends) {
+		e_jmp_to(e, stub_leave);
+		t->ended = true;
+	}
+}
+
+/* Stack operations are emitted for flat stacks of the code's own width. */
+static unsigned
+stack_size(const struct tr *t, const struct insn *in)
+{
+	if ((t->mode & M_SIZE) == M_64)
+		return in->opsize == 2 ? 0 : 8;
+	if ((t->mode & M_SIZE) == M_32 && t->mode & M_SS32 &&
+	    t->mode & M_FLAT_SS && t->mode & M_FLAT_CS)
+		return in->opsize == 4 ? 4 : 0;
+	return 0;
+}
+
+static void
+emit_sp(struct tr *t, int32_t d)
+{
+	e_lea(&t->e, !rip32(t), H_GSP, H_GSP, H_NONE, 0, d);
+}
+
+/* Push the register `src` (host; not S1 or S2) or, H_NONE, gs:off. */
+static void
+emit_push(struct tr *t, unsigned size, unsigned src, uint32_t off)
+{
+	struct emit *e = &t->e;
+
+	site_reg(t, H_GSP, -(int32_t)size, !rip32(t), ACC_WRITE, size);
+	if (src == H_NONE) {
+		e_lea(e, 1, S1, S1, S2, 0, 0);
+		e_ld_gs(e, S2, off);
+		e_st(e, size, S2, S1, H_NONE, 0);
+	} else
+		e_st(e, size, src, S2, S1, 0);
+	emit_sp(t, -(int32_t)size);
+}
+
+static void
+emit_pop(struct tr *t, unsigned size, unsigned g)
+{
+	struct emit *e = &t->e;
+
+	site_reg(t, H_GSP, 0, !rip32(t), ACC_READ, size);
+	if (g == RSP) {
+		e_ld(e, size == 8, H_GSP, S2, S1, 0);
+		return;
+	}
+	if (hreg(g) == H_NONE) {
+		e_ld(e, size == 8, S2, S2, S1, 0);
+		e_st_gs(e, S2, GS_GPR(g));
+	} else
+		e_ld(e, size == 8, hreg(g), S2, S1, 0);
+	emit_sp(t, (int32_t)size);
+}
+
+bool
+stack_insn(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	const struct operand *o = &in->op[0];
+	unsigned size = stack_size(t, in);
+
+	if (!size)
+		return false;
+	switch (in->mnem) {
+	case ZYDIS_MNEMONIC_PUSH:
+		if (o->type == OP_REG) {
+			emit_push(t, size, hreg(o->reg), GS_GPR(o->reg));
+			return true;
+		}
+		if (o->type == OP_IMM) {
+			site_reg(t, H_GSP, -(int32_t)size, !rip32(t),
+			    ACC_WRITE, size);
+			e_rex(e, size == 8, 0, S1, S2, 0);
+			e8(e, 0xc7);
+			e_mem(e, 0, S2, S1, 0, 0);
+			e32(e, (uint32_t)o->disp);
+			emit_sp(t, -(int32_t)size);
+			return true;
+		}
+		if (o->type != OP_MEM || !site_possible(t, in, o))
+			return false;
+		site_operand(t, in, o, ACC_READ, size);
+		e_ld(e, size == 8, S1, S2, S1, 0);
+		e_st_gs(e, S1, GS(save[2]));
+		emit_push(t, size, H_NONE, GS(save[2]));
+		return true;
+	case ZYDIS_MNEMONIC_POP:
+		if (o->type != OP_REG)
+			return false;
+		emit_pop(t, size, o->reg);
+		return true;
+	case ZYDIS_MNEMONIC_LEAVE:
+		site_reg(t, H_BP, 0, !rip32(t), ACC_READ, size);
+		e_lea(e, !rip32(t), H_GSP, H_BP, H_NONE, 0, (int32_t)size);
+		e_ld(e, size == 8, H_BP, S2, S1, 0);
+		return true;
+	}
+	return false;
+}
+
+/* Load a near indirect target into gs:save[2]. */
+static bool
+emit_target(struct tr *t, const struct insn *in, unsigned size)
+{
+	struct emit *e = &t->e;
+	const struct operand *o = &in->op[0];
+
+	if (o->type == OP_REG) {
+		if (hreg(o->reg) != H_NONE && size == 8) {
+			e_st_gs(e, hreg(o->reg), GS(save[2]));
+			return true;
+		}
+		emit_get(t, S1, o->reg);
+		if (size == 4)
+			e_mov_rr(e, 0, S1, S1);
+	} else {
+		if (!site_possible(t, in, o))
+			return false;
+		site_operand(t, in, o, ACC_READ, size);
+		e_ld(e, size == 8, S1, S2, S1, 0);
+	}
+	e_st_gs(e, S1, GS(save[2]));
+	return true;
+}
+
+static int
+jcc_of(uint16_t m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_JO: return 0;
+	case ZYDIS_MNEMONIC_JNO: return 1;
+	case ZYDIS_MNEMONIC_JB: return 2;
+	case ZYDIS_MNEMONIC_JNB: return 3;
+	case ZYDIS_MNEMONIC_JZ: return 4;
+	case ZYDIS_MNEMONIC_JNZ: return 5;
+	case ZYDIS_MNEMONIC_JBE: return 6;
+	case ZYDIS_MNEMONIC_JNBE: return 7;
+	case ZYDIS_MNEMONIC_JS: return 8;
+	case ZYDIS_MNEMONIC_JNS: return 9;
+	case ZYDIS_MNEMONIC_JP: return 10;
+	case ZYDIS_MNEMONIC_JNP: return 11;
+	case ZYDIS_MNEMONIC_JL: return 12;
+	case ZYDIS_MNEMONIC_JNL: return 13;
+	case ZYDIS_MNEMONIC_JLE: return 14;
+	case ZYDIS_MNEMONIC_JNLE: return 15;
+	}
+	return -1;
+}
+
+/* jcxz, jecxz, jrcxz, loop: on a taken jump control falls into the code after
+ * this call, otherwise it jumps over it; returns the place to patch (rel8). */
+static bool
+emit_count(struct tr *t, const struct insn *in, int32_t next, int32_t delta)
+{
+	struct emit *e = &t->e;
+	uint8_t *z;
+
+	if (in->addrsize == 2)
+		return false;
+	if (in->mnem == ZYDIS_MNEMONIC_LOOP) {
+		e_lea(e, in->addrsize == 8, H_CX, H_CX, H_NONE, 0, -1);
+		if (in->addrsize == 4)
+			e8(e, 0x67);
+		z = e_jrcxz(e);		/* zero: fall through */
+		cold_exit(t, e_jmp(e), delta,
+		    delta > t->off[t->i] && delta < 4096 ? EXIT_LINK :
+		    EXIT_LEAVE);
+		e_here8(e, z);
+		emit_exit(t, next, EXIT_LINK);
+	} else {
+		if (in->addrsize == 4)
+			e8(e, 0x67);
+		z = e_jrcxz(e);
+		/* over the short jump's target */
+		cold_exit(t, e_jmp(e), next, next < 4096 ? EXIT_LINK :
+		    EXIT_LEAVE);
+		e_here8(e, z);
+		emit_jump(t, delta);
+	}
+	return true;
+}
+
+/* Near control transfers.  False: not one, or not for emitted code. */
+bool
+branch_insn(struct tr *t, const struct insn *in)
+{
+	struct emit *e = &t->e;
+	const struct operand *o = &in->op[0];
+	int32_t next = t->off[t->i] + in->len, delta;
+	unsigned size = stack_size(t, in);
+	uint8_t *taken;
+	int cc;
+
+	if (o->type == OP_IMM && in->opsize == 2 && (t->mode & M_SIZE) != M_16)
+		return false;		/* truncates rip */
+	if ((t->mode & M_SIZE) == M_16 && (in->opsize != 2 || o->type != OP_IMM))
+		return false;
+	delta = o->type == OP_IMM ? next + (int32_t)o->disp : 0;
+	if (o->type == OP_IMM && o->disp != (int32_t)o->disp)
+		return false;
+	if ((cc = jcc_of(in->mnem)) >= 0) {
+		if (delta >= 0 && delta < 4096 && delta > t->off[t->i]) {
+			cold_exit(t, e_jcc(e, (unsigned)cc), delta, EXIT_LINK);
+			emit_exit(t, next, EXIT_LINK);
+		} else {
+			taken = e_jcc(e, (unsigned)cc ^ 1);
+			emit_jump(t, delta);
+			e_patch(taken, e->p);
+			emit_exit(t, next, EXIT_LINK);
+		}
+		return t->ended = true;
+	}
+	switch (in->mnem) {
+	case ZYDIS_MNEMONIC_JMP:
+		if (o->type == OP_IMM) {
+			emit_jump(t, delta);
+			return t->ended = true;
+		}
+		if (!size || (o->type != OP_REG && o->type != OP_MEM))
+			return false;
+		if (!emit_target(t, in, size))
+			return false;
+		break;
+	case ZYDIS_MNEMONIC_CALL:
+		if (!size || (o->type != OP_REG && o->type != OP_MEM &&
+		    o->type != OP_IMM))
+			return false;
+		if (o->type != OP_IMM && !emit_target(t, in, size))
+			return false;
+		site_reg(t, H_GSP, -(int32_t)size, !rip32(t), ACC_WRITE, size);
+		e_lea(e, 1, S1, S1, S2, 0, 0);
+		emit_rip(t, S2, next);
+		e_st(e, size, S2, S1, H_NONE, 0);
+		emit_sp(t, -(int32_t)size);
+		if (o->type == OP_IMM) {
+			emit_jump(t, delta);
+			return t->ended = true;
+		}
+		break;
+	case ZYDIS_MNEMONIC_RET:
+		if (!size)
+			return false;
+		site_reg(t, H_GSP, 0, !rip32(t), ACC_READ, size);
+		e_ld(e, size == 8, S1, S2, S1, 0);
+		emit_sp(t, (int32_t)size +
+		    (o->type == OP_IMM ? (int32_t)(uint16_t)o->disp : 0));
+		e_jmp_to(e, stub_ind[t->set]);
+		return t->ended = true;
+	case ZYDIS_MNEMONIC_JCXZ:
+	case ZYDIS_MNEMONIC_JECXZ:
+	case ZYDIS_MNEMONIC_JRCXZ:
+	case ZYDIS_MNEMONIC_LOOP:
+		if (!emit_count(t, in, next, delta))
+			return false;
+		return t->ended = true;
+	default:
+		return false;
+	}
+	/* indirect jmp and call: a loop may consist of nothing else */
+	e_ld_gs(e, S1, GS(poll));
+	e_mov_rr(e, 1, S2, H_CX);
+	e_ld(e, 0, H_CX, S1, H_NONE, 0);
+	{
+		uint8_t *ok = e_jrcxz(e), *out;
+
+		e_mov_rr(e, 1, H_CX, S2);
+		e_ld_gs(e, S1, GS(save[2]));
+		e_st_gs(e, S1, GS(rip));
+		out = e_jmp(e);
+		e_patch(out, stub_leave);
+		e_here8(e, ok);
+	}
+	e_mov_rr(e, 1, H_CX, S2);
+	e_ld_gs(e, S1, GS(save[2]));
+	e_jmp_to(e, stub_ind[t->set]);
+	return t->ended = true;
+}

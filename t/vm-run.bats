@@ -1,0 +1,341 @@
+# vm-run: options become a machine file (PROTOCOL.md "Machine file"), and what
+# cannot be done is refused in one line with the status the manual page states.
+
+setup() {
+	export XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+	mkdir "$XDG_RUNTIME_DIR"
+	cd "$BATS_TEST_DIRNAME/.."
+	make -s build/bin/vm-run build/share/vm/version
+	vm=$PWD/build/bin/vm-run
+	cd "$BATS_TEST_TMPDIR"
+	echo kernel >k
+	echo disk >d
+}
+
+# show OPTIONS: the machine file of a kernel with these options
+show() {
+	run "$vm" -print -kernel k "$@" </dev/null
+	[ "$status" -eq 0 ]
+}
+
+has() {
+	printf '%s\n' "$output" | grep -qxF -- "$1" || {
+		printf 'no line: %s\nin:\n%s\n' "$1" "$output"
+		return 1
+	}
+}
+
+lacks() {
+	[[ $output != *"$1"* ]]
+}
+
+# refuse STATUS MESSAGE OPTIONS: one line, exactly this
+refuse() {
+	local want=$1 text=$2
+	shift 2
+	run "$vm" "$@" </dev/null
+	[ "$output" = "vm-run: $text" ] || {
+		printf 'got:    %s\nwanted: vm-run: %s\n' "$output" "$text"
+		return 1
+	}
+	[ "$status" -eq "$want" ]
+	# nothing is left of a machine that did not start
+	[ -z "$(ls -A "$XDG_RUNTIME_DIR")" ]
+}
+
+@test "a kernel alone is the default machine" {
+	show
+	[ "$output" = "ram size=128M
+cpu model=max smp=1 accel=translate
+boot kernel=k
+run reboot=reset shutdown=poweroff panic=exit start=on
+part hostbridge dev=hostbridge
+part pm0 dev=pm
+part rtc dev=rtc
+part i8042 dev=i8042
+part hpet dev=hpet
+part fwcfg dev=fwcfg
+part uart0 dev=uart16550 index=0 chardev=null
+part mon dev=monitor" ]
+}
+
+@test "memory sizes" {
+	show -m 512; has "ram size=512M"
+	show -m 2G; has "ram size=2048M"
+	show -m size=1.5G; has "ram size=1536M"
+	show -m 5000k; has "ram size=5000k"
+	show -m 16; has "ram size=16M"
+	refuse 2 "-m 0: less than 1M" -kernel k -m 0
+	refuse 2 "-m: bad size: many" -kernel k -m many
+	refuse 2 "-m: bad size: -5" -kernel k -m -5
+	refuse 2 "-m: bad size: 99999999M" -kernel k -m 99999999M
+	refuse 2 "-m 2T: more than 1T" -kernel k -m 2T
+	refuse 2 "-m: slots=2: not supported yet" -kernel k -m 512,slots=2
+	refuse 2 "-m: maxmem=2G: not supported yet" -kernel k -m 512,maxmem=2G
+}
+
+@test "processors" {
+	show -smp 4 -cpu qemu64,+avx2; has "cpu model=qemu64,+avx2 smp=4 accel=translate"
+	show -smp cpus=2,sockets=2,cores=1,threads=1; has "cpu model=max smp=2 accel=translate"
+	show -smp sockets=3; has "cpu model=max smp=3 accel=translate"
+	show -accel check; has "cpu model=max smp=1 accel=check"
+	show -accel tcg,thread=multi,tb-size=64; has "cpu model=max smp=1 accel=translate tb-size=64M"
+	show -M pc,accel=kvm:tcg; has "cpu model=max smp=1 accel=translate"
+	show -tb-size 32; has "cpu model=max smp=1 accel=translate tb-size=32M"
+	refuse 2 "-smp cpus: 0 is not between 1 and 255" -smp 0
+	refuse 2 "-smp cpus: 256 is not between 1 and 255" -smp 256
+	refuse 2 "-smp cpus: not a number: two" -smp two
+	refuse 2 "-smp cores=2: not supported yet" -smp 2,cores=2
+	refuse 2 "-smp maxcpus=4: not supported yet" -smp 2,maxcpus=4
+	refuse 2 "-accel kvm: not supported yet" -accel kvm
+	refuse 2 "-accel warp: unknown accelerator; -accel help lists them" -accel warp
+	refuse 2 "-M q35: not supported yet" -M q35
+	refuse 2 "-machine vax: unknown machine; -machine help lists them" -machine vax
+	refuse 2 "-machine: kernel_irqchip=on: not supported yet" -machine pc,kernel_irqchip=on
+}
+
+@test "boot" {
+	show -initrd d -append "console=ttyS0 root='/dev/v da' \"x\" \$HOME"
+	has "boot kernel=k initrd=d append='console=ttyS0 root='\\''/dev/v da'\\'' \"x\" \$HOME'"
+	refuse 2 "no -kernel: starting from firmware is not supported yet" -append x
+	refuse 2 "no -kernel: starting from firmware is not supported yet" -m 64
+	refuse 2 "no -kernel: starting from firmware is not supported yet"
+	refuse 2 "-boot: not supported yet" -boot order=c
+	refuse 2 "-bios: not supported yet" -bios x
+}
+
+@test "life of the machine" {
+	show -name demo -no-reboot -no-shutdown -S -pidfile "p id"
+	has "name demo"
+	has "run reboot=exit shutdown=pause panic=exit start=off pidfile='p id'"
+	show -name guest=g1,process=x; has "name g1"
+	show -action reboot=shutdown,shutdown=pause,panic=none
+	has "run reboot=exit shutdown=pause panic=none start=on"
+	show -daemonize; has "run reboot=reset shutdown=poweroff panic=exit start=on daemonize=on"
+	show -d guest_errors,unimp -D log; has "log items=guest_errors,unimp file=log"
+	show -uuid 01234567-89ab-cdef-0123-456789abcdef
+	has "uuid 01234567-89ab-cdef-0123-456789abcdef"
+	refuse 2 "-uuid 123: not a UUID" -uuid 123
+	refuse 2 "-name a/b: letters, digits and _.+@=- expected" -name a/b
+	refuse 2 "-name : letters, digits and _.+@=- expected" -name ""
+	refuse 2 "-action: watchdog=none: not supported yet" -action watchdog=none
+	refuse 2 "-d in_asm: not supported yet" -d in_asm
+}
+
+@test "serial lines and monitors" {
+	show -nographic; has "part uart0 dev=uart16550 index=0 chardev=mon:stdio"; has "part mon dev=monitor"
+	show -serial stdio; has "part uart0 dev=uart16550 index=0 chardev=stdio"
+	show -serial none; lacks uart
+	show -nographic -serial null -monitor none -serial file:x
+	has "part uart0 dev=uart16550 index=0 chardev=null"
+	has "part uart1 dev=uart16550 index=1 chardev=file:x"
+	has "part mon dev=monitor"
+	show -serial pty -monitor stdio; has "part mon dev=monitor chardev=stdio"
+	show -serial unix:/x,server,nowait; has "part uart0 dev=uart16550 index=0 chardev=unix:/x,server,nowait"
+	show -monitor telnet::4444,server,nowait; has "part mon dev=monitor chardev=telnet::4444,server,nowait"
+	show -nographic -serial tcp:host:1; has "part mon dev=monitor chardev=stdio"
+	show -nodefaults; lacks uart
+	refuse 2 "-serial telephone: unknown character device" -kernel k -serial telephone
+	refuse 2 "-serial vc: not supported yet" -kernel k -serial vc
+	refuse 2 "-monitor stdio: stdio is in use by -serial" -kernel k -serial stdio -monitor stdio
+	refuse 2 "-serial mon:stdio: stdio cannot be used with -daemonize" -kernel k -daemonize -serial mon:stdio
+	refuse 2 "-serial: more than four" -serial null -serial null -serial null -serial null -serial null
+	refuse 2 "-parallel pty: not supported yet" -parallel pty
+	refuse 2 "-qmp: not supported yet" -qmp stdio
+}
+
+@test "chardevs" {
+	show -chardev socket,id=a,path=/s,server=on,wait=off -serial chardev:a
+	has "part uart0 dev=uart16550 index=0 chardev=unix:/s,server,nowait"
+	show -chardev socket,id=a,host=h,port=7,telnet=on -serial chardev:a
+	has "part uart0 dev=uart16550 index=0 chardev=telnet:h:7"
+	show -chardev udp,id=a,host=h,port=7,localport=8 -serial chardev:a
+	has "part uart0 dev=uart16550 index=0 chardev=udp:h:7@:8"
+	show -chardev file,id=a,path=/f,,g -serial chardev:a
+	has "part uart0 dev=uart16550 index=0 chardev=file:/f,g"
+	show -chardev stdio,mux=on,id=m,signal=off -serial chardev:m -mon chardev=m,mode=readline
+	has "part uart0 dev=uart16550 index=0 chardev=mon:stdio"; has "part mon dev=monitor"
+	show -chardev pty,id=m -mon m -serial none; has "part mon dev=monitor chardev=pty"
+	refuse 2 "-serial chardev:z: no -chardev has id z" -kernel k -serial chardev:z
+	refuse 2 "-serial chardev:a: in use already (mux=on shares it)" \
+		-kernel k -chardev pty,id=a -serial chardev:a -serial chardev:a
+	refuse 2 "-chardev id=a: taken" -chardev pty,id=a -chardev null,id=a
+	refuse 2 "-chardev pty: needs an id" -chardev pty
+	refuse 2 "-chardev ringbuf: not supported yet" -chardev ringbuf,id=a
+	refuse 2 "-chardev magic: unknown back end" -chardev magic,id=a
+	refuse 2 "-chardev file: needs a path" -chardev file,id=a
+	refuse 2 "-chardev null: logfile=x: not supported yet" -chardev null,id=a,logfile=x
+	refuse 2 "-mon mode control: not supported yet" -mon chardev=a,mode=control
+}
+
+@test "drives" {
+	show -hda d -hdc d2; has "part disk0 dev=virtio-blk file=d addr=2"; has "part disk1 dev=virtio-blk file=d2 addr=3"
+	show d; has "part disk0 dev=virtio-blk file=d addr=2"
+	show -drive file=a,,b,format=raw -drive if=virtio,file=c,readonly=on,serial=s1,id=root
+	has "part disk0 dev=virtio-blk file=a,b addr=2"
+	has "part root dev=virtio-blk file=c readonly=on serial=s1 addr=3"
+	show -drive if=virtio,file=2,index=1 -drive if=virtio,file=1,index=0
+	has "part disk0 dev=virtio-blk file=1 addr=2"; has "part disk1 dev=virtio-blk file=2 addr=3"
+	show -drive if=none,id=x,file=f -device virtio-blk-pci,drive=x,id=blk,num-queues=2
+	has "part blk dev=virtio-blk file=f queues=2 addr=2"
+	show -drive if=virtio,file=f,cache=none,discard=unmap,detect-zeroes=on,file.locking=off,addr=3 \
+		-device virtio-rng-pci -device virtio-rng-pci -device virtio-rng-pci,addr=1f
+	has "part disk0 dev=virtio-blk file=f cache=none discard=unmap detect-zeroes=on locking=off addr=3"
+	has "part rng0 dev=virtio-rng addr=2"
+	has "part rng1 dev=virtio-rng addr=4"
+	has "part rng2 dev=virtio-rng addr=1f"
+	refuse 2 "-device virtio-rng-pci,addr=40: slots are 2 to 1f" -device virtio-rng-pci,addr=40
+	refuse 2 "-drive: no file" -drive if=virtio
+	refuse 2 "-drive format=qcow2: not supported yet" -drive file=d,format=qcow2
+	refuse 2 "-drive format=zip: unknown format" -drive file=d,format=zip
+	refuse 2 "-drive if=scsi: not supported yet" -drive file=d,if=scsi
+	refuse 2 "-drive if=tape: unknown interface" -drive file=d,if=tape
+	refuse 2 "-drive cache warm: not supported yet" -drive file=d,cache=warm
+	refuse 2 "-drive aio native: not supported yet" -drive file=d,aio=native
+	refuse 2 "-drive: snapshot=on: not supported yet" -drive file=d,snapshot=on
+	refuse 2 "-drive: bps=1: not supported yet" -drive file=d,bps=1
+	refuse 2 "-drive media=cdrom: not supported yet" -drive file=d,media=cdrom
+	refuse 2 "-drive file=d,index=0: index 0 is taken" -hda d -drive file=d,index=0
+	refuse 2 "-drive file=d,if=none: if=none needs an id" -drive file=d,if=none
+	refuse 2 "-device virtio-blk-pci,drive=x: no -drive if=none has this id" \
+		-kernel k -device virtio-blk-pci,drive=x
+	refuse 2 "-device virtio-blk-pci,drive=x: the drive is in use already" \
+		-kernel k -drive if=none,id=x,file=d -device virtio-blk-pci,drive=x \
+		-device virtio-blk-pci,drive=x
+	refuse 2 "-drive file=nbd://h/x: not supported yet" -drive file=nbd://h/x
+	refuse 2 "-cdrom: not supported yet" -cdrom d
+	refuse 2 "-blockdev: not supported yet" -blockdev driver=file
+}
+
+@test "devices" {
+	show -device virtio-rng-pci -device virtio-rng-pci,id=e2 -device virtio-balloon-pci
+	has "part rng0 dev=virtio-rng addr=2"; has "part e2 dev=virtio-rng addr=3"; has "part balloon0 dev=virtio-balloon addr=4"
+	show -chardev null,id=c -device virtio-serial-pci -device virtconsole,chardev=c
+	has "part vcon0 dev=virtio-console chardev=null addr=2"
+	show -object rng-random,id=r,filename=/dev/zero -device virtio-rng-pci,rng=r
+	printf '%s\n' "$output" | grep -x "part rng0 dev=virtio-rng file=/dev/zero addr=2"
+	show -debugcon file:x; has "part debugcon0 dev=debugcon iobase=0xe9 chardev=file:x"
+	show -device isa-debug-exit,iobase=0xf4,iosize=0x04
+	has "part debugexit0 dev=debugexit iobase=0xf4 iosize=0x04"
+	show -no-hpet; lacks hpet
+	show -M pc,hpet=off; lacks hpet
+	show -rtc base=2006-06-17T16:01:21; has "part rtc dev=rtc base=2006-06-17T16:01:21"
+	refuse 2 "-device e1000: not supported yet" -device e1000
+	refuse 2 "-device coffee: unknown device; -device help lists them" -device coffee
+	refuse 2 "-device virtio-rng-pci: bootindex=4: not supported yet" -device virtio-rng-pci,bootindex=4
+	refuse 2 "id=rtc: there is such a part already" -kernel k -device virtio-rng-pci,id=rtc
+	refuse 2 "id=a/b: at most 31 letters, digits and _.- expected" -kernel k -device virtio-rng-pci,id=a/b
+	refuse 2 "-device virtconsole,chardev=c: needs a -device virtio-serial-pci before it" -device virtconsole,chardev=c
+	refuse 2 "-rtc base=tomorrow: utc, localtime or YYYY-MM-DD[THH:MM:SS] expected" -rtc base=tomorrow
+	refuse 2 "-rtc clock rt: not supported yet" -rtc clock=rt
+	show -rtc clock=vm,base=localtime; has "part rtc dev=rtc base=localtime clock=vm"
+	refuse 2 "-nic user: not supported yet" -nic user
+	refuse 2 "-vga std: not supported yet" -vga std
+	refuse 2 "-display gtk: not supported yet" -display gtk
+	show -nic none -net none -vga none -display none -parallel none -no-user-config
+}
+
+@test "options of the manual are known by name" {
+	# what the manual lists and this machine has not got
+	for o in numa add-fd set global boot mem-path mem-prealloc k audio-help \
+	    soundhw balloon fda fdb cdrom blockdev mtdblock sd pflash snapshot \
+	    fsdev virtfs virtfs_synth iscsi usb usbdevice curses no-frame \
+	    alt-grab ctrl-grab no-quit sdl spice portrait rotate full-screen g \
+	    vnc win2k-hack no-fd-bootchk no-acpi acpitable smbios netdev bt \
+	    tpmdev dtb qmp qmp-pretty singlestep realtime gdb s dfilter L bios \
+	    enable-kvm enable-hax xen-domid xen-create xen-attach loadvm \
+	    option-rom icount watchdog watchdog-action echr virtioconsole \
+	    show-cursor incoming only-migratable chroot runas prom-env \
+	    semihosting semihosting-config old-param sandbox readconfig \
+	    writeconfig trace-unassigned trace enable-fips msg dump-vmstate \
+	    redir tftp bootp smb localtime startdate rtc-td-hack no-kvm; do
+		refuse 2 "-$o: not supported yet" -$o
+	done
+	refuse 2 "-foo: unknown option" -foo
+	refuse 2 "-foo: unknown option" --foo
+	refuse 2 "-kernel: needs an argument" -kernel
+	# and the peer's own list, where it is installed
+	command -v qemu-system-x86_64 >/dev/null || return 0
+	for o in $(qemu-system-x86_64 -help | grep -oE '^-[a-zA-Z0-9_-]+' | sort -u); do
+		run "$vm" "$o" </dev/null
+		[[ $output != *"unknown option"* ]] || { echo "$output"; false; }
+	done
+}
+
+@test "help is complete and fits the screen" {
+	run "$vm" -h
+	[ "$status" -eq 0 ]
+	[ -z "$(printf '%s\n' "$output" | grep -E '^.{81}')" ]
+	for o in machine accel cpu smp m rtc uuid fw_cfg no-hpet nodefaults kernel \
+	    initrd append hda drive device object serial monitor mon debugcon \
+	    chardev parallel nographic display name S no-reboot no-shutdown \
+	    action daemonize pidfile d D tb-size print version h; do
+		printf '%s\n' "$output" | grep -qE -- "-$o( |,|\$)" || { echo "-$o"; false; }
+	done
+	for o in -machine -accel -device -chardev -d; do
+		run "$vm" $o help
+		[ "$status" -eq 0 ]
+		[ "${#lines[@]}" -ge 1 ]
+	done
+	run "$vm" -device virtio-blk-pci,help
+	[ "$status" -eq 0 ]
+	[[ $output == *drive* ]]
+	run "$vm" -version
+	[[ $output == "Sluice vm-run version "[0-9]* ]]
+}
+
+@test "a machine file says the same as options" {
+	"$vm" -print -name m -m 64 -smp 2 -kernel k -append "a 'b' c" -hda d \
+		-no-reboot -device virtio-rng-pci </dev/null >m.vm
+	run "$vm" -print m.vm
+	[ "$status" -eq 0 ]
+	[ "$output" = "$(cat m.vm)" ]
+	# options beside it are added
+	run "$vm" -print m.vm -S -m 96 -name other
+	[ "$status" -eq 0 ]
+	has "ram size=96M"
+	has "run start=off"
+	has "name other"
+	refuse 2 "none.vm: no such machine file" none.vm
+	echo "gears many" >bad.vm
+	refuse 2 "bad.vm:1: unknown statement: gears" bad.vm
+	: >empty.vm
+	refuse 2 "empty.vm: an empty machine file" empty.vm
+}
+
+@test "what the host has not got is named" {
+	refuse 1 "-kernel none: no such file" -kernel none
+	mkdir dir
+	refuse 1 "-kernel dir: is a directory" -kernel dir
+	refuse 1 "-initrd none: no such file" -kernel k -initrd none
+	refuse 1 "-hda none: no such file" -kernel k -hda none
+	refuse 1 "-drive none: no such file" -kernel k -drive if=virtio,file=none
+	refuse 1 "-fw_cfg none: no such file" -kernel k -fw_cfg name=opt/x,file=none
+	printf 'QFI\373xxxx' >q
+	refuse 2 "-drive q: a qcow2 image: not supported yet (format=raw forces raw)" \
+		-kernel k -drive file=q
+}
+
+@test "a missing program is named" {
+	mkdir -p inst/bin inst/share/vm inst/libexec/vm
+	cp "$vm" inst/bin
+	cp -R "$BATS_TEST_DIRNAME/../build/share/vm/run" "$BATS_TEST_DIRNAME/../build/share/vm/version" inst/share/vm
+	vm=$PWD/inst/bin/vm-run
+	refuse 1 "$PWD/inst/libexec/vm/membus: program missing" -kernel k
+	for p in membus vcpu-x86_64 dev-hostbridge dev-pm dev-rtc dev-i8042 dev-fwcfg dev-uart16550; do
+		printf '#!/bin/sh\ncat "$1"\n' >inst/libexec/vm/$p
+		chmod +x inst/libexec/vm/$p
+	done
+	cp inst/libexec/vm/membus inst/bin/vm-mon
+	refuse 1 "$PWD/inst/libexec/vm/dev-hpet: program missing" -kernel k
+	cp inst/libexec/vm/dev-pm inst/libexec/vm/dev-hpet
+	# and then the broker gets the machine file, whatever is in it
+	run "$vm" -kernel k -name x -append "\$(id) \`id\` \\ 'q'" </dev/null
+	[ "$status" -eq 0 ]
+	has "boot kernel=k append='\$(id) \`id\` \\ '\\''q'\\'''"
+	# also through a symbolic link
+	ln -s inst/bin/vm-run link
+	run ./link -kernel k -name x </dev/null
+	[ "$status" -eq 0 ]
+	has "name x"
+}
