@@ -142,14 +142,28 @@ void
 dgram_drain(struct wire *w)
 {
 	int fd = w->sendfd >= 0 ? w->sendfd : w->ev.fd;
-	uint32_t len;
+	struct iovec v[BATCH];
+	uint32_t len, pos;
+	unsigned k;
+	int n;
 
 	while (w->qtail - w->qhead > 4) {
-		memcpy(&len, w->q + w->qhead, 4);
-		if (send(fd, w->q + w->qhead + 4, len,
-		    MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && full(errno))
+		for (k = 0, pos = w->qhead; k < BATCH && pos < w->qtail; k++) {
+			memcpy(&len, w->q + pos, 4);
+			v[k] = (struct iovec){ w->q + pos + 4, len };
+			msg[k].msg_hdr = (struct msghdr){ .msg_iov = &v[k],
+			    .msg_iovlen = 1 };
+			pos += 4 + len;
+		}
+		n = sendmmsg(fd, msg, k, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && full(errno))
 			return;
-		w->qhead += 4 + len;
+		if (n < 0)
+			n = 1;		/* this one cannot be sent */
+		while (n--) {
+			memcpy(&len, w->q + w->qhead, 4);
+			w->qhead += 4 + len;
+		}
 	}
 	w->qhead = w->qtail = 0;
 }

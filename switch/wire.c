@@ -14,7 +14,7 @@
 #include <sys/un.h>
 #include "wire.h"
 
-#define QSIZE	(512u << 10)
+#define QSIZE	(1u << 20)
 
 uint8_t wire_buf[BATCH][FRAME_MAX] __attribute__((aligned(64)));
 
@@ -375,20 +375,22 @@ wire_flush_all(void)
 void
 wire_queue(struct wire *w, unsigned from)
 {
-	bool stream = w->framing;
+	bool stream = w->framing, idle = w->qhead == w->qtail;
 	uint32_t len;
 	unsigned i, k;
 
-	if (w->qhead) {
-		memmove(w->q, w->q + w->qhead, w->qtail - w->qhead);
-		w->qtail -= w->qhead;
-		w->qhead = 0;
-	}
 	for (i = from; i < w->ntx; i++) {
 		struct iovec *v = &w->iov[w->tx[i].first];
 
 		for (len = k = 0; k < w->tx[i].n; k++)
 			len += v[k].iov_len;
+		/* half the buffer is free before it is moved: each byte is
+		 * moved once at most */
+		if (w->qsize - w->qtail < len + 4 && w->qhead > w->qsize / 2) {
+			memmove(w->q, w->q + w->qhead, w->qtail - w->qhead);
+			w->qtail -= w->qhead;
+			w->qhead = 0;
+		}
 		if (w->qsize - w->qtail < len + 4) {
 			w->drop++;
 			continue;
@@ -404,7 +406,8 @@ wire_queue(struct wire *w, unsigned from)
 		w->txp++;
 		w->txb += len;
 	}
-	wire_want(w);
+	if (idle)
+		wire_want(w);
 }
 
 /* --------------------------------------------------------------- addresses */
