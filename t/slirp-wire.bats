@@ -33,6 +33,7 @@ teardown() { net_teardown; }
 	has() { mgmt "$S/a.m" port/print | grep -q "prog   : sluice"; }
 	until_ok has
 	kill -9 "${pids[0]}"
+	wait "${pids[0]}" || :		# its sockets are free then
 	start "$B/vm-switch" -s "$S/a" -M "$S/a.m"
 	until_ok has
 }
