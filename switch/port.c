@@ -16,6 +16,47 @@ struct switch_state sw;
 
 static const uint8_t bpdu_mac[6] = { 1, 0x80, 0xc2, 0, 0, 0 };
 
+/*
+ * Back pressure.  Reading frames only to drop them behind a full queue costs
+ * the very time its reader needs, so a wire that feeds such a queue is not
+ * read for a moment.  A peer that has taken nothing for STUCK does not count:
+ * it may not hold up the others.
+ */
+#define STUCK	(5 * MSEC)
+#define REST	(MSEC / 5)
+
+static struct wire *resting[64];
+static unsigned nresting;
+static bool crowded;
+
+static void
+wake(struct timer *t)
+{
+	while (nresting)
+		wire_pause(resting[--nresting], false);
+}
+
+static struct timer rest_timer = { 0, wake, NULL };
+
+static void
+rest(struct wire *w)
+{
+	if (nresting == 64 || w->paused)
+		return;
+	resting[nresting++] = w;
+	wire_pause(w, true);
+	if (!rest_timer.slot)
+		timer_set(&rest_timer, loop_now + REST);
+}
+
+static void
+forget(struct wire *w)
+{
+	for (unsigned i = 0; i < nresting; i++)
+		if (resting[i] == w)
+			resting[i--] = resting[--nresting];
+}
+
 int
 port_create(unsigned n, bool explicit_)
 {
@@ -118,6 +159,7 @@ port_unplug(struct endpoint *ep)
 			debug_out(D_PORTM, "%02u", n);
 	}
 	vdesock_unplug(ep);
+	forget(ep->wire);
 	wire_close(ep->wire);
 	free(ep);
 }
@@ -165,8 +207,14 @@ emit(struct port *p, const uint8_t *f, unsigned len, bool has, bool want,
 	}
 	p->outp++;
 	p->outb += len;
-	for (ep = p->eps; ep; ep = ep->next)
-		wire_send(ep->wire, v, n);
+	for (ep = p->eps; ep; ep = ep->next) {
+		struct wire *w = ep->wire;
+
+		if (w->qtail - w->qhead > w->qsize / 4 &&
+		    loop_now - w->drained < STUCK)
+			crowded = true;
+		wire_send(w, v, n);
+	}
 }
 
 void
@@ -270,6 +318,9 @@ switch_rx(void *arg, struct wire *wire, struct frame *f, unsigned n)
 			mirror(p, f[i].p, f[i].len);
 		forward_one(ep->port, p, f[i].p, f[i].len, tags[i]);
 	}
+	if (crowded)
+		rest(wire);
+	crowded = false;
 }
 
 /* ---------------------------------------------------------------- commands */

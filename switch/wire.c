@@ -203,7 +203,7 @@ wire_adopt(const char *kind, int fd)
 	w->retry = (struct timer){ 0, try_again, w };
 	snprintf(w->spec, sizeof w->spec, "%s", kind);
 	w->ev.fd = fd;
-	w->framing = 4;
+	w->framing = w->ops == &stream_ops ? 4 : 0;
 	wire_start(w);
 	return w;
 }
@@ -229,6 +229,7 @@ wire_event(struct ev *ev, uint32_t events)
 
 	if (ev == &w->out || events & EPOLLOUT) {
 		w->ops->drain(w);
+		w->drained = loop_now;
 		if (w->qhead == w->qtail)
 			wire_want(w);
 	}
@@ -406,8 +407,10 @@ wire_queue(struct wire *w, unsigned from)
 		w->txp++;
 		w->txb += len;
 	}
-	if (idle)
+	if (idle) {
+		w->drained = loop_now;
 		wire_want(w);
+	}
 }
 
 /* --------------------------------------------------------------- addresses */

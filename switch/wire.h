@@ -100,6 +100,7 @@ struct wire {
 	uint8_t		hdr[BATCH][16];
 	uint8_t		*q;
 	uint32_t	qhead, qtail, qsize;
+	int64_t		drained;	/* when the queue last moved */
 
 	/* receiving, streams */
 	uint8_t		*in;

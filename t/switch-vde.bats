@@ -264,3 +264,10 @@ sw() {	# sw NAME OPTION...
 	gone() { [ ! -e "$S/a" ] && [ ! -e "$S/a.m" ] && [ ! -e "$S/pid" ]; }
 	until_ok gone
 }
+
+@test "what a sleeping reader leaves waits, whole and in order" {
+	make -s build/t/switch-queue
+	run "$T/switch-queue"
+	echo "$output"
+	[ "$output" = ok ]
+}
