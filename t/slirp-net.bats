@@ -75,7 +75,7 @@ serve() {
 	slirp
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork" "EXEC:cat $D/f"
 	start socat "TCP-LISTEN:$((p+1)),bind=127.0.0.1,reuseaddr,fork" "SYSTEM:sha1sum >$D/sum"
-	sleep 0.2
+	bound "$p" $((p+1))
 	[ "$(in_guest socat -u "TCP:10.0.2.2:$p" - | sha1sum)" = "$sum" ]
 	in_guest socat -u - "TCP:10.0.2.2:$((p+1))" <"$D/f"
 	ok() { [ "$(cat "$D/sum")" = "$sum" ]; }
@@ -94,7 +94,7 @@ serve() {
 	guest
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork" "EXEC:cat $D/f"
 	start socat "TCP-LISTEN:$((p+1)),bind=127.0.0.1,reuseaddr,fork" "SYSTEM:sha1sum >$D/sum"
-	sleep 0.2
+	bound "$p" $((p+1))
 	[ "$(in_guest socat -u "TCP:10.0.2.2:$p" - | sha1sum)" = "$sum" ]
 	in_guest socat -u - "TCP:10.0.2.2:$((p+1))" <"$D/f"
 	ok() { [ "$(cat "$D/sum")" = "$sum" ]; }
@@ -109,7 +109,7 @@ serve() {
 	export SLUICE_NO_PEEK_OFF=1
 	slirp
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork" "EXEC:cat $D/f"
-	sleep 0.2
+	bound "$p"
 	[ "$(in_guest socat -u "TCP:10.0.2.2:$p" - | sha1sum)" = "$sum" ]
 }
 
@@ -117,7 +117,7 @@ serve() {
 	local p=$(free_port)
 	slirp
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork" "SYSTEM:wc -c; sleep 0.2; echo done"
-	sleep 0.2
+	bound "$p"
 	run in_guest bash -c "head -c 100000 /dev/zero | socat -t5 - TCP:10.0.2.2:$p"
 	[ "$output" = $'100000\ndone' ]
 	left() { ctl "$S/c" stat | grep -qx "tcp 0"; }
@@ -132,7 +132,7 @@ serve() {
 	[ "$status" -eq 7 ]	# refused, not timed out
 	# the server resets: linger of zero
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork,so-linger=0" "SYSTEM:exit"
-	sleep 0.2
+	bound "$p"
 	run in_guest curl -s -m 5 "http://10.0.2.2:$p/"
 	[ "$status" -ne 0 ] && [ "$status" -ne 28 ]
 }
@@ -143,7 +143,7 @@ serve() {
 	slirp
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork" "EXEC:cat $D/f"
 	start socat "TCP-LISTEN:$((p+1)),bind=127.0.0.1,reuseaddr,fork" "SYSTEM:sleep 1; sha1sum >$D/sum"
-	sleep 0.2
+	bound "$p" $((p+1))
 	[ "$(in_guest socat -u "TCP:10.0.2.2:$p" - | (sleep 1; sha1sum))" = "$sum" ]
 	in_guest socat -u - "TCP:10.0.2.2:$((p+1))" <"$D/f"
 	ok() { [ "$(cat "$D/sum")" = "$sum" ]; }
@@ -154,7 +154,7 @@ serve() {
 	local p=$(free_port)
 	slirp
 	start socat -b 20000 "UDP-LISTEN:$p,bind=127.0.0.1,fork" EXEC:cat
-	sleep 0.2
+	bound "$p"
 	head -c 9000 /dev/urandom >"$D/f"
 	in_guest socat -b 20000 -t1 - "UDP:10.0.2.2:$p" <"$D/f" | cmp - "$D/f"
 }
@@ -164,7 +164,7 @@ serve() {
 	slirp -o "hostfwd=tcp:127.0.0.1:$p-:7777"
 	start ip netns exec "$NS" socat TCP-LISTEN:7777,reuseaddr,fork EXEC:"sed -u s/^/tcp-/"
 	start ip netns exec "$NS" socat UDP-LISTEN:7778,fork EXEC:"sed -u s/^/udp-/"
-	sleep 0.3
+	guest_bound 7777 7778
 	[ "$(echo x | socat -t5 - "TCP:127.0.0.1:$p")" = tcp-x ]
 	run ctl "$S/c" "hostfwd_add udp:127.0.0.1:$p-10.0.2.15:7778"
 	[ "$output" = ok ]
@@ -189,6 +189,8 @@ serve() {
 	need_tap
 	start socat "UNIX-LISTEN:$S/u,fork" EXEC:"sed -u s/^/unix-/"
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork" EXEC:cat
+	bound "$p"
+	until_ok test -S "$S/u"
 	slirp -o "restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:sed -u s/^/cmd-/,guestfwd=tcp:10.0.2.101:8-unix:$S/u"
 	[ "$(echo a | in_guest socat -t3 - TCP:10.0.2.100:7)" = cmd-a ]
 	[ "$(echo b | in_guest socat -t3 - TCP:10.0.2.101:8)" = unix-b ]
@@ -226,7 +228,7 @@ serve() {
 	until_ok ready
 	in_guest ping -6 -c1 -W5 fec0::2
 	start socat "TCP6-LISTEN:$p,bind=[::1],reuseaddr,fork" EXEC:"sed -u s/^/six-/"
-	sleep 0.2
+	bound "$p"
 	[ "$(echo x | in_guest socat -t5 - "TCP6:[fec0::2]:$p")" = six-x ]
 }
 
@@ -234,7 +236,7 @@ serve() {
 	local p=$(free_port)
 	slirp
 	start socat "TCP-LISTEN:$p,bind=127.0.0.1,reuseaddr,fork,backlog=200" EXEC:cat
-	sleep 0.2
+	bound "$p"
 	cat >"$D/many" <<-X
 		for i in \$(seq 100); do
 			exec {fd}<>/dev/tcp/10.0.2.2/$p || exit 1

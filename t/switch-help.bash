@@ -2,7 +2,7 @@
 
 net_setup() {
 	cd "$BATS_TEST_DIRNAME/.."
-	B=$PWD/build/bin
+	B=${NETBIN:-$PWD/build/bin}	# another build, as with ASan
 	D=$BATS_TEST_TMPDIR
 	T=$PWD/build/t
 	pids=()
@@ -95,4 +95,21 @@ free_port() {
 		(exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || break
 	done
 	echo "$p"
+}
+
+# bound PORT...: until something is bound to each, TCP or UDP, here
+bound() {
+	local p
+	for p; do
+		until_ok grep -q "^ *[0-9]*: [0-9A-F]*:$(printf %04X "$p") [0-9A-F]*:0000 0[7A]" \
+		    /proc/net/tcp /proc/net/tcp6 /proc/net/udp
+	done
+}
+
+guest_bound() {
+	local p
+	for p; do
+		until_ok ip netns exec "$NS" grep -q "^ *[0-9]*: [0-9A-F]*:$(printf %04X "$p") [0-9A-F]*:0000 0[7A]" \
+		    /proc/net/tcp /proc/net/udp
+	done
 }
