@@ -190,16 +190,14 @@ tcp_acked(struct tcp *t, uint32_t n)
 	ssize_t got;
 
 	while (n) {
-		got = recv(t->ev.fd, sink, t->unixfd && n > sizeof sink ?
-		    sizeof sink : n, MSG_DONTWAIT |
-		    (t->unixfd ? 0 : MSG_TRUNC));
+		/* MSG_TRUNC on TCP: thrown away, not copied */
+		got = recv(t->ev.fd, sink, n > sizeof sink ? sizeof sink : n,
+		    MSG_DONTWAIT | (t->unixfd ? 0 : MSG_TRUNC));
 		if (got <= 0)
 			break;
 		n -= got;
 		t->peeked = t->peeked > got ? t->peeked - got : 0;
 	}
-	/* not trusted to follow on every kernel: set anew at the next peek
-	 * unless it agrees */
 }
 
 static void
