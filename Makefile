@@ -126,10 +126,17 @@ CFLAGS_nbd = -DVERSION='"$(VERSION)"'
 $(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)
-$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC))
+$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
-	$(link) $(LIBS_BASE)
+	$(link) -lm $(LIBS_BASE)
+# the network tests' tools stand on libswitch alone
+$(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libswitch.a $(LIBS_BASE) -lm
+$(B)/t/slirp-%: t/unit/slirp-%.c $(B)/libswitch.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libswitch.a $(LIBS_BASE)
 $(B)/share/vm/version: share/version
 	@mkdir -p $(@D)
 	install -m 644 $< $@
