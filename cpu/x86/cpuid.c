@@ -13,10 +13,12 @@
 
 enum { W_1D, W_1C, W_7B, W_7C, W_7D, W_D1A, W_80D, W_80C, W_87D, NWORD };
 
-/* need: 1 the host must have it (the instruction runs natively) */
+/* need: 1 the host must have it (the instruction runs natively).  level: least
+ * level of the x86-64 ABI that has it; 0: only model "max", 9: only on demand
+ * (fsrm: short `rep movs` go through C, so a guest should not prefer them). */
 static const struct feature {
 	const char	*name;
-	uint8_t		word, bit, need, base; /* base: in model "base" too */
+	uint8_t		word, bit, need, level;
 } features[] = {
 	{ "fpu", W_1D, 0, 1, 1 }, { "vme", W_1D, 1, 0, 1 },
 	{ "de", W_1D, 2, 0, 1 }, { "pse", W_1D, 3, 0, 1 },
@@ -31,30 +33,30 @@ static const struct feature {
 	{ "sse", W_1D, 25, 1, 1 }, { "sse2", W_1D, 26, 1, 1 },
 	{ "ss", W_1D, 27, 0, 0 },
 	{ "pni", W_1C, 0, 1, 1 }, { "pclmulqdq", W_1C, 1, 1, 0 },
-	{ "ssse3", W_1C, 9, 1, 0 }, { "fma", W_1C, 12, 1, 0 },
+	{ "ssse3", W_1C, 9, 1, 2 }, { "fma", W_1C, 12, 1, 3 },
 	{ "cx16", W_1C, 13, 1, 1 }, { "pcid", W_1C, 17, 0, 0 },
-	{ "sse4.1", W_1C, 19, 1, 0 }, { "sse4.2", W_1C, 20, 1, 0 },
-	{ "x2apic", W_1C, 21, 0, 1 }, { "movbe", W_1C, 22, 1, 0 },
-	{ "popcnt", W_1C, 23, 1, 0 }, { "tsc-deadline", W_1C, 24, 0, 1 },
-	{ "aes", W_1C, 25, 1, 0 }, { "xsave", W_1C, 26, 1, 0 },
-	{ "avx", W_1C, 28, 1, 0 }, { "f16c", W_1C, 29, 1, 0 },
+	{ "sse4.1", W_1C, 19, 1, 2 }, { "sse4.2", W_1C, 20, 1, 2 },
+	{ "x2apic", W_1C, 21, 0, 1 }, { "movbe", W_1C, 22, 1, 3 },
+	{ "popcnt", W_1C, 23, 1, 2 }, { "tsc-deadline", W_1C, 24, 0, 1 },
+	{ "aes", W_1C, 25, 1, 0 }, { "xsave", W_1C, 26, 1, 3 },
+	{ "avx", W_1C, 28, 1, 3 }, { "f16c", W_1C, 29, 1, 3 },
 	{ "rdrand", W_1C, 30, 1, 0 }, { "hypervisor", W_1C, 31, 0, 1 },
 	{ "fsgsbase", W_7B, 0, 0, 0 }, { "tsc_adjust", W_7B, 1, 0, 0 },
-	{ "bmi1", W_7B, 3, 1, 0 }, { "avx2", W_7B, 5, 1, 0 },
-	{ "smep", W_7B, 7, 0, 0 }, { "bmi2", W_7B, 8, 1, 0 },
+	{ "bmi1", W_7B, 3, 1, 3 }, { "avx2", W_7B, 5, 1, 3 },
+	{ "smep", W_7B, 7, 0, 0 }, { "bmi2", W_7B, 8, 1, 3 },
 	{ "erms", W_7B, 9, 0, 0 }, { "invpcid", W_7B, 10, 0, 0 },
 	{ "rdseed", W_7B, 18, 1, 0 }, { "adx", W_7B, 19, 1, 0 },
 	{ "smap", W_7B, 20, 0, 0 }, { "clflushopt", W_7B, 23, 0, 0 },
 	{ "clwb", W_7B, 24, 0, 0 }, { "sha-ni", W_7B, 29, 1, 0 },
 	{ "umip", W_7C, 2, 0, 0 }, { "gfni", W_7C, 8, 1, 0 },
 	{ "vaes", W_7C, 9, 1, 0 }, { "vpclmulqdq", W_7C, 10, 1, 0 },
-	{ "rdpid", W_7C, 22, 0, 0 }, { "fsrm", W_7D, 4, 0, 0 },
+	{ "rdpid", W_7C, 22, 0, 0 }, { "fsrm", W_7D, 4, 0, 9 },
 	{ "arch-capabilities", W_7D, 29, 0, 1 },
 	{ "xsaveopt", W_D1A, 0, 0, 0 },
 	{ "syscall", W_80D, 11, 0, 1 }, { "nx", W_80D, 20, 0, 1 },
 	{ "pdpe1gb", W_80D, 26, 0, 0 }, { "rdtscp", W_80D, 27, 0, 0 },
 	{ "lm", W_80D, 29, 0, 1 }, { "lahf-lm", W_80C, 0, 1, 1 },
-	{ "abm", W_80C, 5, 1, 0 }, { "3dnowprefetch", W_80C, 8, 0, 0 },
+	{ "abm", W_80C, 5, 1, 3 }, { "3dnowprefetch", W_80C, 8, 0, 0 },
 	{ "invtsc", W_87D, 8, 0, 1 },
 };
 #define NFEAT (sizeof(features) / sizeof(features[0]))
@@ -84,10 +86,23 @@ host_words(uint32_t *h)
 	h[W_80D] = d;
 }
 
+/* other usual names */
+static const struct { const char *alias, *name; } aliases[] = {
+	{ "sse3", "pni" }, { "lzcnt", "abm" }, { "sha", "sha-ni" },
+	{ "clfsh", "clflush" }, { "tsc-deadline-timer", "tsc-deadline" },
+	{ "i64", "lm" }, { "xd", "nx" },
+};
+
 static int
 feature(const char *name, size_t n)
 {
 	size_t i, j;
+
+	for (i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)
+		if (strlen(aliases[i].alias) == n &&
+		    !memcmp(aliases[i].alias, name, n))
+			return feature(aliases[i].name,
+			    strlen(aliases[i].name));
 
 	for (i = 0; i < NFEAT; i++) {
 		const char *f = features[i].name;
@@ -103,39 +118,51 @@ feature(const char *name, size_t n)
 	return -1;
 }
 
-/*
- * NAME[,+FEATURE][,-FEATURE][,FEATURE=on|off].  `max` and `host` offer all,
- * `base` what every x86-64 has (also under its usual names).
- */
+static const struct { const char *name, *desc; unsigned level; } names[] = {
+	{ "max", "everything the translator and this host offer", 0 },
+	{ "host", "the same", 0 },
+	{ "base", "what every x86-64 has", 1 },
+	{ "qemu64", "the same", 1 },
+	{ "kvm64", "the same", 1 },
+	{ "x86-64-v1", "the same", 1 },
+	{ "x86-64-v2", "with SSE4.2 and POPCNT, as its ABI level says", 2 },
+	{ "x86-64-v3", "with AVX2, BMI2 and FMA, as its ABI level says", 3 },
+};
+#define NNAME (sizeof(names) / sizeof(names[0]))
+
+/* NAME[,+FEATURE][,-FEATURE][,FEATURE=on|off] */
 const struct cpu_model *
 x86_model(const char *spec, char *why, size_t n)
 {
 	uint32_t host[NWORD];
 	const char *p = spec, *e, *f, *v;
+	unsigned level;
 	size_t len, i;
-	bool all, on;
+	bool on;
 	int k;
 
 	host_words(host);
 	e = strchrnul(p, ',');
 	len = (size_t)(e - p);
-#define IS(s) (len == strlen(s) && !memcmp(p, s, len))
-	if (IS("max") || IS("host"))
-		all = true;
-	else if (IS("base") || IS("qemu64") || IS("kvm64"))
-		all = false;
-	else {
+	for (i = 0; i < NNAME; i++)
+		if (len == strlen(names[i].name) &&
+		    !memcmp(p, names[i].name, len))
+			break;
+	if (i == NNAME) {
 		snprintf(why, n, "cpu model '%.*s': unknown; --cpu help lists "
 		    "them", (int)len, p);
 		return NULL;
 	}
-#undef IS
+	level = names[i].level;
 	snprintf(model_name, sizeof(model_name), "%.*s", (int)len, p);
 	memset(word, 0, sizeof(word));
-	for (i = 0; i < NFEAT; i++)
-		if ((all || features[i].base) && (!features[i].need ||
+	for (i = 0; i < NFEAT; i++) {
+		unsigned l = features[i].level;
+
+		if ((level ? l && l <= level : l != 9) && (!features[i].need ||
 		    host[features[i].word] >> features[i].bit & 1))
 			word[features[i].word] |= 1u << features[i].bit;
+	}
 	while (*e) {
 		p = e + 1;
 		e = strchrnul(p, ',');
@@ -196,17 +223,16 @@ x86_model_help(FILE *f)
 	int col = 0;
 
 	host_words(host);
-	fprintf(f, "models:\n"
-	    "  max     everything the translator and this host offer\n"
-	    "  host    the same\n"
-	    "  base    what every x86-64 has (also qemu64, kvm64)\n"
-	    "features (* on this host):\n");
+	fprintf(f, "models:\n");
+	for (i = 0; i < NNAME; i++)
+		fprintf(f, "  %-10s %s\n", names[i].name, names[i].desc);
+	fprintf(f, "features (* on this host):\n");
 	for (i = 0; i < NFEAT; i++) {
-		bool has = !features[i].need ||
+		bool can = !features[i].need ||
 		    host[features[i].word] >> features[i].bit & 1;
 
-		fprintf(f, "%s%c %-17s", col ? " " : "  ", has ? '*' : ' ',
-		    features[i].name);
+		fprintf(f, col == 3 ? " %c %s" : col ? " %c %-17s" :
+		    "  %c %-17s", can ? '*' : ' ', features[i].name);
 		if (++col == 4) {
 			fputc('\n', f);
 			col = 0;
@@ -369,13 +395,15 @@ caches(uint32_t sub, uint32_t r[4])
 		{ 0x00000143, 15u << 22 | 63, 1023, 0 },
 		{ 0x00000163, 15u << 22 | 63, 16383, 4 },
 	};
-	unsigned i;
+	unsigned i, n = 1;
 
 	for (i = 0; i < 4; i++)
 		r[i] = sub < 4 ? t[sub][i] : 0;
+	/* maxima of ids: powers of two less one */
+	while (n < machine.ncpu)
+		n *= 2;
 	if (sub < 4)
-		r[0] |= (machine.ncpu - 1) << 26 |
-		    (sub == 3 ? (machine.ncpu - 1) << 14 : 0);
+		r[0] |= ((n - 1) & 63) << 26 | (sub == 3 ? (n - 1) << 14 : 0);
 }
 
 static void
