@@ -989,12 +989,15 @@ sleep_once(struct part *p)
 		v->spin = v->spin * 2 < SPIN_MAX ? v->spin * 2 : SPIN_MAX;
 }
 
+#define QUIT_ROUNDS 1000	/* a guest that goes on writing is not waited for */
+
 int
 part_run(struct part *p)
 {
 	struct part_priv *v = p->priv;
 	int64_t polled = now_ns(), now;
 	bool busy = false;
+	unsigned i;
 
 	v->main = pthread_self();
 	while (!v->quit && !term) {
@@ -1018,6 +1021,9 @@ part_run(struct part *p)
 		sleep_once(p);
 		polled = now_ns();
 	}
+	/* writes that were posted before the end still count */
+	for (i = 0; i < QUIT_ROUNDS && serve(p); i++)
+		;
 	p->running = false;
 	if (p->ops->quit != NULL)
 		p->ops->quit(p->arg);

@@ -311,18 +311,6 @@ block_here(struct cpu *c)
 	return lift(c, gpa, page);
 }
 
-static void
-single_step(struct cpu *c)
-{
-	bool tf = c->eflags & FL_TF;
-
-	x86_step(c);
-	if (tf) {
-		c->dr[6] |= 1 << 14;	/* BS */
-		x86_raise(c, VEC_DB, 0);
-	}
-}
-
 /* Everything that happens between instructions. False: leave cpu_run. */
 static bool
 boundary(struct cpu *c)
@@ -411,7 +399,7 @@ loop(struct cpu *c)
 			continue;
 		}
 		if (c->mode & (M_TF | M_BRK)) {
-			single_step(c);
+			x86_debug_step(c);
 			link = NULL;
 			continue;
 		}
