@@ -267,6 +267,8 @@ code_page(struct cpu *c, uint64_t lin, uint64_t *gpa)
 			x86_pf(c, lin, w.err);
 		if (machine.dirty->any)
 			code_sync_dma(c);
+		if (w.page > 4096)
+			c->large[lin >> 36 & 15] |= 1ull << (lin >> 30 & 63);
 		c->itlb[u][i].page = w.gpa & ~0xfffull;
 		c->itlb[u][i].host = io_page(c, w.gpa & ~0xfffull, &writable);
 		c->itlb[u][i].tag = lin & ~0xfffull;

@@ -53,6 +53,8 @@ tlb_flush_all(struct cpu *c)
 {
 	unsigned m;
 
+	for (m = 0; m < 16; m++)
+		c->large[m] = 0;
 	for (m = 0; m < MMU_N; m++) {
 		clear(c->tlb[m][0], 2 * TLB_N);
 		clear(c->slot[m][0], 2 * SLOT_N);
@@ -94,6 +96,10 @@ tlb_flush_page(struct cpu *c, uint64_t linear)
 	unsigned m, a, i = index_of(linear), s;
 	uint64_t tag = linear & ~0xfffull;
 
+	if (c->large[linear >> 36 & 15] >> (linear >> 30 & 63) & 1) {
+		tlb_flush_all(c);	/* SDM 3A 4.10.4.1 */
+		return;
+	}
 	for (m = 0; m < MMU_N; m++) {
 		for (a = 0; a < 2; a++) {
 			if (c->tlb[m][a][i].tag == tag)
@@ -159,6 +165,8 @@ tlb_fill(struct cpu *c, uint64_t linear, int access, unsigned mmu,
 		}
 	}
 	c->n_fill++;
+	if (w->page > 4096)
+		c->large[linear >> 36 & 15] |= 1ull << (linear >> 30 & 63);
 	c->tlb[mmu][access == ACC_WRITE][i].tag = linear & ~0xfffull;
 	c->tlb[mmu][access == ACC_WRITE][i].addend = (uint64_t)p;
 	if (!w->global) {

@@ -173,6 +173,9 @@ struct cpu {
 	uint32_t	tlb_nlog[MMU_N], slot_nlog[MMU_N];
 	uint16_t	tlb_log[MMU_N][FLUSH_LOG + 1],
 			slot_log[MMU_N][FLUSH_LOG + 1];
+	/* bit per 1 GiB (mod 1024) in which a large page was entered: INVLPG
+	 * of any address in one drops all of it */
+	uint64_t	large[16];
 	struct { uint64_t tag; uint64_t page; uint8_t *host; } itlb[2][ITLB_N];
 
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
