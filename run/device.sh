@@ -14,6 +14,7 @@ device_list() {
 	isa-debug-exit      port that ends the machine with a status
 	pc-testdev          ports and memory for test programs
 	hpet                high precision event timer
+	pvpanic             port that tells of the guest's panic
 	X
 }
 
@@ -35,6 +36,7 @@ device_keys() {
 	isa-debug-exit) chip=debugexit keys="iobase iosize id" ;;
 	pc-testdev) chip=testdev keys="id" ;;
 	hpet) chip=hpet keys="id" ;;
+	pvpanic) chip=pvpanic keys="id" ;;
 	*) return 1 ;;
 	esac
 }
@@ -45,7 +47,7 @@ device_unknown() {
 	ahci|ich9-*|piix*|usb-*|*-usb-*|*-ehci*|*-uhci*|*-xhci|VGA|cirrus-vga|\
 	qxl*|vmware-svga|virtio-vga*|virtio-gpu*|ramfb|bochs-display|virtio-*|\
 	vhost-*|nvme*|megasas*|lsi*|mptsas*|pvscsi|AC97|ES1370|intel-hda|hda-*|\
-	sb16|adlib|gus|cs4231a|floppy|isa-*|i6300esb|ib700|pvpanic*|tpm-*|\
+	sb16|adlib|gus|cs4231a|floppy|isa-*|i6300esb|ib700|pvpanic-*|tpm-*|\
 	ivshmem-*|vfio-*|pci-*|pcie-*|pc-dimm|nvdimm|loader|generic-sdhci|\
 	sdhci-*|edu|vmgenid|vmcoreinfo|intel-iommu|amd-iommu|\
 	i82801b11-bridge|ioh3420|x3130-*|xio3130-*|virtserialport|igb|\
@@ -136,6 +138,7 @@ device() {
 		put late "$driver" "testdev testdev $dv_id"
 		eval "late_w_$late_n=" ;;
 	hpet) nohpet= ;;
+	pvpanic) ;;		# always there
 	esac
 }
 

@@ -130,6 +130,7 @@ statements() {
 		add rtc rtc "${rtcbase:+base=$rtcbase}"
 		add i8042 i8042 ''
 		[ "$nohpet" ] || add hpet hpet ''
+		add pvpanic pvpanic ''
 		[ ! "$uuid" ] || fwcfg="$fwcfg uuid=$uuid"
 		add fwcfg fwcfg "${fwcfg# }"
 	fi

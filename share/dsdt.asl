@@ -117,6 +117,27 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "SLUICE", "SLUICEPC", 1)
 					})
 				}
 
+				/* pvpanic: the port reads 0xff where it is
+				 * not there */
+				OperationRegion (PVPR, SystemIO, 0x505, 1)
+				Field (PVPR, ByteAcc, NoLock, Preserve)
+				{
+					PVPE, 8
+				}
+				Device (PVPN)
+				{
+					Name (_HID, "QEMU0001")
+					Method (_STA)
+					{
+						If (PVPE == 0xff) { Return (0) }
+						Return (0x0f)
+					}
+					Name (_CRS, ResourceTemplate ()
+					{
+						IO (Decode16, 0x505, 0x505, 1, 1)
+					})
+				}
+
 				Device (RTC)
 				{
 					Name (_HID, EisaId ("PNP0B00"))

@@ -110,6 +110,17 @@ look='cat /proc/cpuinfo /proc/interrupts; for d in /sys/bus/pci/devices/*; do ec
 	[ "$(printf '%s\n' "$output" | grep -c '^vm.init: running$')" -eq 2 ]
 }
 
+@test "a stock kernel's panic has a status of its own" {
+	local k
+	for k in '' amd64- 686-; do
+		boot -m 256 -kernel "$guest/${k}vmlinuz" \
+			-initrd "$guest/${k}initrd.img" -- quiet \
+			'vm.run="echo c >/proc/sysrq-trigger"'
+		[ "$status" -eq 3 ]
+		seen 'Kernel panic'
+	done
+}
+
 @test "a panic that ends in a triple fault has a status of its own" {
 	boot -m 256 -no-reboot -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" -- \
 		quiet panic=-1 reboot=t 'vm.run="echo c >/proc/sysrq-trigger"'

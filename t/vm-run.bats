@@ -54,6 +54,7 @@ part pm0 dev=pm
 part rtc dev=rtc
 part i8042 dev=i8042
 part hpet dev=hpet
+part pvpanic dev=pvpanic
 part fwcfg dev=fwcfg
 part uart0 dev=uart16550 index=0 chardev=null
 part mon dev=monitor" ]

@@ -162,7 +162,8 @@ struct cpu {
 	struct cpu	*self;		/* for emitted code */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
 			n_helper;	/* statistics */
-	uint64_t	bounce[512];	/* operands that have no single address */
+	/* operands that have no single address; aligned as they are */
+	uint64_t	bounce[512] __attribute__((aligned(64)));
 
 	/* constants for emitted code */
 	uint64_t	k_hi52, k_jcmask, k_not_if;
