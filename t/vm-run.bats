@@ -323,11 +323,13 @@ part mon dev=monitor" ]
 	cp -R "$BATS_TEST_DIRNAME/../build/share/vm/run" "$BATS_TEST_DIRNAME/../build/share/vm/version" inst/share/vm
 	vm=$PWD/inst/bin/vm-run
 	refuse 1 "$PWD/inst/libexec/vm/membus: program missing" -kernel k
-	for p in membus vcpu-x86_64 dev-hostbridge dev-pm dev-rtc dev-i8042 dev-fwcfg dev-uart16550; do
+	chips=$("$vm" -print -kernel k </dev/null | sed -n 's/^part .* dev=\([^ ]*\).*/dev-\1/p')
+	for p in membus vcpu-x86_64 $chips; do
 		printf '#!/bin/sh\ncat "$1"\n' >inst/libexec/vm/$p
 		chmod +x inst/libexec/vm/$p
 	done
 	cp inst/libexec/vm/membus inst/bin/vm-mon
+	rm inst/libexec/vm/dev-hpet
 	refuse 1 "$PWD/inst/libexec/vm/dev-hpet: program missing" -kernel k
 	cp inst/libexec/vm/dev-pm inst/libexec/vm/dev-hpet
 	# and then the broker gets the machine file, whatever is in it
