@@ -25,13 +25,13 @@ part_pid() {
 
 @test "one process per device, with machine and role in its title" {
 	vm_paused life -device virtio-rng-pci
-	for p in cpu hostbridge pm0 rtc i8042 hpet fwcfg uart0 mon rng0; do
+	for p in cpu hostbridge pm0 rtc i8042 hpet pvpanic fwcfg uart0 mon rng0; do
 		[ "$(ps -eo args= | grep -c "[ :]life/$p\b")" -eq 1 ] ||
 			{ echo "not one process: $p"; ps -eo pid,args; false; }
 	done
-	[ "$(of_vm life | wc -l)" -eq 10 ]
+	[ "$(of_vm life | wc -l)" -eq 11 ]
 	# the children of the broker are exactly these
-	[ "$(ps -o pid= --ppid "$pid" | wc -l)" -eq 10 ]
+	[ "$(ps -o pid= --ppid "$pid" | wc -l)" -eq 11 ]
 }
 
 @test "quit: status 0, nothing left" {
