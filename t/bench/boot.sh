@@ -101,7 +101,7 @@ idle() {
 	wait "$pid" 2>/dev/null
 	pid=
 	exec 4<&-
-	kill $reader 2>/dev/null
+	kill $reader 2>/dev/null || :	# it ended with what it read
 }
 
 printf '%s\n' "$(uname -m), $(nproc) CPUs, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%Y-%m-%d)"
