@@ -136,6 +136,32 @@ vector(const struct insn *in)
 	return false;
 }
 
+/* Is prefix 66 the operand size?  Otherwise it is part of the opcode: emms,
+ * fences and ldmxcsr, movnti, adcx and adox. */
+static bool
+sized(const struct enc *x)
+{
+	return x->map == 1 ? x->op != 0x77 && x->op != 0xae && x->op != 0xc3 :
+	    x->map != 2 || x->op != 0xf6;
+}
+
+/* Does VEX.W give the size of a general operand?  It is ignored outside
+ * 64-bit code then. */
+static bool
+w_is_size(const struct enc *x, const struct insn *in)
+{
+	unsigned i;
+
+	for (i = 0; i < in->nop; i++)
+		if (in->op[i].type == OP_REG)
+			return true;
+	/* vcvtsi2ss, vcvtsi2sd, vmovd, vpextrd, vpinsrd with memory; the
+	 * lengths vpcmpestrm and vpcmpestri take from eax and edx */
+	return x->map == 1 ? x->op == 0x2a || x->op == 0x6e || x->op == 0x7e :
+	    x->map == 3 && (x->op == 0x16 || x->op == 0x22 ||
+	    x->op == 0x60 || x->op == 0x61);
+}
+
 /* Does the instruction set all of its register operand, reading nothing? */
 static bool
 plain_write(const struct insn *in, const struct operand *o)
@@ -204,6 +230,7 @@ unmoffs(struct enc *x)
 	    x->op == 0xa2 ? 0x88 : 0x89;
 	x->has_modrm = true;
 	x->modrm = 0;
+	x->rex = 0;		/* R, X and B mean nothing here */
 	x->nimm = 0;
 }
 
@@ -290,6 +317,7 @@ copy_insn(struct tr *t, const struct insn *in)
 	unsigned ns = 0, i, reg, rm, vvvv, used = 0, nmem = 0;
 	unsigned free1 = S1, free2 = S2;
 	bool byte_rex = false, need_rex, vec = vector(in);
+	uint8_t is4;
 	int hi;
 
 	if (in->mnem == ZYDIS_MNEMONIC_LEA) {
@@ -302,12 +330,10 @@ copy_insn(struct tr *t, const struct insn *in)
 			mem = &in->op[i];
 	if (mem && !x.has_modrm)
 		unmoffs(&x);
-	if (!vec && !x.vex && (t->mode & M_SIZE) != M_64)
+	if (!vec && !x.vex && (t->mode & M_SIZE) != M_64 && sized(&x))
 		x.p66 = in->opsize == 2;
-	if (x.vex && (t->mode & M_SIZE) != M_64)
-		for (i = 0; i < in->nop; i++)
-			if (in->op[i].type == OP_REG)
-				x.w = 0;
+	if (x.vex && (t->mode & M_SIZE) != M_64 && w_is_size(&x, in))
+		x.w = 0;
 	/* one-byte inc and dec are REX prefixes in 64-bit mode */
 	if (!x.vex && x.map == 0 && (x.op & 0xf0) == 0x40) {
 		x.modrm = (uint8_t)(0xc0 | (x.op & 8) | (x.op & 7));
@@ -316,6 +342,12 @@ copy_insn(struct tr *t, const struct insn *in)
 	}
 	if (!x.vex && x.map == 0 && x.op == 0x82)
 		x.op = 0x80;
+	/* vblendvps, vblendvpd, vpblendvb: a register in the immediate */
+	if (x.vex && x.map == 3 && x.op >= 0x4a && x.op <= 0x4c &&
+	    (t->mode & M_SIZE) != M_64) {
+		is4 = x.imm[0] & 0x7f;
+		x.imm = &is4;
+	}
 
 	if (mem) {
 		site_operand(t, in, mem, mem->act & 2 ? ACC_WRITE : ACC_READ,

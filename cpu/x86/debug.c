@@ -115,7 +115,7 @@ string_hits(const struct cpu *c, const struct insn *in)
 {
 	uint64_t mask = in->addrsize == 8 ? ~0ull : in->addrsize == 4 ?
 	    0xffffffffull : 0xffffull;
-	uint64_t si = linear(c, string_seg(in), c->gpr[RSI] & mask);
+	uint64_t si = linear(c, string_seg(c, in), c->gpr[RSI] & mask);
 	uint64_t di = linear(c, ES, c->gpr[RDI] & mask);
 	unsigned n = in->opcode & 1 ? in->opsize : 1;
 

@@ -203,7 +203,17 @@ x86_decode(uint32_t mode, const uint8_t *p, unsigned n, struct insn *in)
 	}
 	nop = z.operand_count_visible < 4 ? z.operand_count_visible : 4;
 	in->nop = (uint8_t)nop;
-	for (i = 0; i < nop; i++)
+	for (i = 0; i < nop; i++) {
 		operand(&op[i], &in->op[i]);
+		/* no base but a displacement, whatever REX.B says (SDM 2A,
+		 * table 2-5); Zydis 4.0 gives r13 and no displacement */
+		if (in->op[i].type == OP_MEM && z.raw.modrm.rm == 4 &&
+		    z.raw.modrm.mod == 0 && z.address_width != 16 &&
+		    z.attributes & ZYDIS_ATTRIB_HAS_SIB &&
+		    z.raw.sib.base == 5) {
+			in->op[i].base = 0xff;
+			in->op[i].disp = z.raw.disp.value;
+		}
+	}
 	return z.length;
 }

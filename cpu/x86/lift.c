@@ -94,7 +94,7 @@ special(uint16_t m)
 	case ZYDIS_MNEMONIC_ENDBR64: case ZYDIS_MNEMONIC_PREFETCH:
 	case ZYDIS_MNEMONIC_PREFETCHNTA: case ZYDIS_MNEMONIC_PREFETCHT0:
 	case ZYDIS_MNEMONIC_PREFETCHT1: case ZYDIS_MNEMONIC_PREFETCHT2:
-	case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_CLFLUSH:
+	case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_PREFETCHWT1: case ZYDIS_MNEMONIC_CLFLUSH:
 	case ZYDIS_MNEMONIC_CLFLUSHOPT: case ZYDIS_MNEMONIC_CLWB:
 		return CL_NOTHING;
 	case ZYDIS_MNEMONIC_CLI:
@@ -154,6 +154,10 @@ insn_class(uint32_t mode, const struct insn *in)
 		return k;
 	if (!fpu_usable(mode, in))
 		return CL_END;
+	/* of eight registers only, outside 64-bit code */
+	if ((mode & M_SIZE) != M_64 && (in->mnem == ZYDIS_MNEMONIC_VZEROALL ||
+	    in->mnem == ZYDIS_MNEMONIC_VZEROUPPER))
+		return CL_HELPER;
 	/* bit string forms reach beyond the operand */
 	if (mem && in->nop > 1 && in->op[1].type == OP_REG &&
 	    (in->mnem == ZYDIS_MNEMONIC_BT || in->mnem == ZYDIS_MNEMONIC_BTS ||

@@ -121,15 +121,9 @@ xlat(struct cpu *c, const struct insn *in)
 	uint64_t mask = in->addrsize == 8 ? ~0ull : in->addrsize == 4 ?
 	    0xffffffffull : 0xffffull;
 	uint64_t a = ((c->gpr[RBX] & mask) + (uint8_t)c->gpr[RAX]) & mask;
-	static const uint8_t pre[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
-	unsigned seg = DS, i, j;
 
-	for (i = 0; i + 1u < in->len; i++)
-		for (j = 0; j < 6; j++)
-			if (in->raw[i] == pre[j])
-				seg = j;
-	set_al(c, (uint8_t)x86_ld(c, x86_linear(c, seg, a, 1, ACC_READ), 1,
-	    MODE_MMU(c->mode)));
+	set_al(c, (uint8_t)x86_ld(c, x86_linear(c, string_seg(c, in), a, 1,
+	    ACC_READ), 1, MODE_MMU(c->mode)));
 }
 
 /* RDRAND, RDSEED: run here, so that no loop of translated code depends on the

@@ -242,12 +242,19 @@ seg_peek(struct cpu *c, uint16_t sel, uint64_t *d)
 
 /* -------------------------------------------------------------------- mode */
 
+/* Does it reach 4 GiB and, for data, let them be read and written? */
+static bool
+big(const struct seg *s, bool data)
+{
+	return s->limit == 0xffffffff &&
+	    !(s->attr & SEG_UNUSABLE) && s->attr & SEG_P &&
+	    (!data || ((s->attr & 0xa) == 2 && !(s->attr & 4)));
+}
+
 static bool
 flat(const struct seg *s, bool data)
 {
-	return s->base == 0 && s->limit == 0xffffffff &&
-	    !(s->attr & SEG_UNUSABLE) && s->attr & SEG_P &&
-	    (!data || ((s->attr & 0xa) == 2 && !(s->attr & 4)));
+	return s->base == 0 && big(s, data);
 }
 
 void
@@ -281,6 +288,10 @@ x86_mode(struct cpu *c)
 			m |= M_FLAT_SS;
 		if (flat(&c->seg[DS], true))
 			m |= M_FLAT_DS;
+		if (big(&c->seg[FS], true))
+			m |= M_BIG_FS;
+		if (big(&c->seg[GS], true))
+			m |= M_BIG_GS;
 	}
 	if (c->eflags & FL_TF)
 		m |= M_TF;

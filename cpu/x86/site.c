@@ -143,18 +143,17 @@ bool
 site_possible(const struct tr *t, const struct insn *in,
     const struct operand *o)
 {
-	if ((t->mode & M_SIZE) == M_64 || t->mode & (M_FLAT_ES << o->seg))
+	if ((t->mode & M_SIZE) == M_64)
 		return true;
-	if ((o->seg == FS || o->seg == GS) && t->mode & M_PE &&
-	    !(t->mode & M_VM86)) {
-		/* base and limit are checked in C unless the limit is 4 GiB:
-		 * then only the base matters, and it is read at run time; a
-		 * change of segment ends the block, so ask now */
-		const struct seg *s = &t->c->seg[o->seg];
-
-		return s->limit == 0xffffffff && !(s->attr & SEG_UNUSABLE);
+	switch (o->seg) {
+	case FS:			/* the base is read at run time */
+		return t->mode & M_BIG_FS;
+	case GS:
+		return t->mode & M_BIG_GS;
+	case CS:			/* not to be written, nor always read */
+		return false;
 	}
-	return false;
+	return t->mode & (M_FLAT_ES << o->seg);
 }
 
 void

@@ -11,13 +11,7 @@
 #include <Zydis/Zydis.h>
 
 #include "jit.h"
-
-static uint64_t
-rip_mask(uint32_t mode)
-{
-	return (mode & M_SIZE) == M_64 ? ~0ull :
-	    (mode & M_SIZE) == M_32 ? 0xffffffffull : 0xffffull;
-}
+#include "sys.h"
 
 /* ------------------------------------------------------- FPU availability */
 
@@ -87,6 +81,31 @@ fpu_fault(struct cpu *c, const struct insn *in)
 	x86_raise(c, VEC_NM, 0);
 }
 
+/* Run a copy of the instruction, its memory operand being `mem`. */
+static void
+run_at(struct cpu *c, const struct insn *in, void *mem)
+{
+	static __thread struct tr tr;
+	static __thread unsigned turn;
+	struct tr *t = &tr;
+	uint8_t *start = jit.scratch +
+	    (c->index * SCRATCH_N + turn++ % SCRATCH_N) * SCRATCH_SIZE;
+
+	t->c = c;
+	t->mode = c->mode;
+	t->e = (struct emit){ .p = start, .end = start + SCRATCH_SIZE,
+		.rx = jit.rx_off };
+	t->i = 0;
+	t->off[0] = 0;
+	t->live[0] = FL_STATUS;
+	t->ncold = 0;
+	t->bounce = mem;
+	copy_insn(t, in);
+	e_jmp_to(&t->e, stub_leave);
+	c->ripbase = c->rip;
+	stub_enter(c, start + jit.rx_off);
+}
+
 /* --------------------------------------------------- masked vector accesses */
 
 static uint32_t
@@ -130,7 +149,10 @@ gather(struct cpu *c, const struct insn *in, unsigned ixsize, unsigned elsize)
 
 	n = vl / elsize;
 	if (ixsize == 8 && elsize == 4) {
-		n = in->opcode && in->raw[0] == 0xc4 && in->raw[2] & 4 ? 4 : 2;
+		/* both registers are XMM: VEX.L tells */
+		for (i = 0; in->raw[i] != 0xc4; i++)
+			;
+		n = in->raw[i + 2] & 4 ? 4 : 2;
 	} else if (ixsize == 4 && elsize == 8)
 		n = vl / 8;
 	b.index = 0xff;
@@ -139,7 +161,7 @@ gather(struct cpu *c, const struct insn *in, unsigned ixsize, unsigned elsize)
 	w = elsize / 4;
 	for (i = 0; i < n; i++) {
 		if (!(xmm_lane(c, mask, i * w + w - 1) >> 31))
-			continue;
+			goto done;
 		ix = ixsize == 4 ? (int32_t)xmm_lane(c, m->index, i) :
 		    (int64_t)(xmm_lane(c, m->index, 2 * i) |
 		    (uint64_t)xmm_lane(c, m->index, 2 * i + 1) << 32);
@@ -152,6 +174,7 @@ gather(struct cpu *c, const struct insn *in, unsigned ixsize, unsigned elsize)
 		xmm_set_lane(c, dst, i * w, (uint32_t)v);
 		if (w == 2)
 			xmm_set_lane(c, dst, i * 2 + 1, (uint32_t)(v >> 32));
+done:
 		xmm_set_lane(c, mask, i * w, 0);
 		if (w == 2)
 			xmm_set_lane(c, mask, i * 2 + 1, 0);
@@ -211,32 +234,51 @@ static void
 maskmovdqu(struct cpu *c, const struct insn *in)
 {
 	bool mmx = in->op[0].type == OP_MMX;
-	unsigned i, n = mmx ? 8 : 16, seg = DS;
+	unsigned i, n = mmx ? 8 : 16, seg = string_seg(c, in);
+	unsigned mmu = MODE_MMU(c->mode);
 	const uint8_t *src, *mask;
-	uint64_t di = c->gpr[RDI];
+	uint64_t di = c->gpr[RDI], lin[16];
 
-	for (i = 0; i < in->len; i++) {
-		if (in->raw[i] == 0x64)
-			seg = FS;
-		else if (in->raw[i] == 0x65)
-			seg = GS;
-		else if (in->raw[i] == 0x0f)
-			break;
+	if (mmx) {
+		/* as before any MMX instruction: #MF, and TOP becomes 0 */
+		static const uint8_t store_mm0[] = { 0x0f, 0x7f, 0x07 };
+		struct insn store;
+
+		cpu_fpu_flush(c);
+		x86_decode(c->mode, store_mm0, 3, &store);
+		run_at(c, &store, c->bounce);
 	}
 	cpu_fpu_flush(c);
 	/* MMX registers are ST mantissas at 32 + 16 n */
 	src = c->xsave.b + (mmx ? 32 : 160) + in->op[0].reg * 16;
 	mask = c->xsave.b + (mmx ? 32 : 160) + in->op[1].reg * 16;
-	if (in->addrsize == 4)
-		di = (uint32_t)di;
+	if (in->addrsize < 8)
+		di = in->addrsize == 4 ? (uint32_t)di : (uint16_t)di;
+	for (i = 0; i < n; i++) {
+		if (!(mask[i] & 0x80))
+			continue;
+		lin[i] = x86_linear(c, seg, di + i, 1, ACC_WRITE);
+		x86_probe(c, lin[i], 1, ACC_WRITE, mmu);
+	}
 	for (i = 0; i < n; i++)
 		if (mask[i] & 0x80)
-			x86_st(c, x86_linear(c, seg, di + i, 1, ACC_WRITE), 1,
-			    src[i], MODE_MMU(c->mode));
+			x86_st(c, lin[i], 1, src[i], mmu);
 }
 
+/* VZEROALL, VZEROUPPER on registers 0-7: 16- and 32-bit code (SDM 2C) */
+static void
+vzero(struct cpu *c, unsigned from32)
+{
+	unsigned r;
+
+	cpu_fpu_flush(c);
+	for (r = 0; r < 8; r++)
+		xmm_zero_high(c, r, from32);
+}
+
+/* Vector instructions of more than one access, or of other registers. */
 static bool
-masked(struct cpu *c, const struct insn *in)
+exec_vector(struct cpu *c, const struct insn *in)
 {
 	switch (in->mnem) {
 	case ZYDIS_MNEMONIC_VGATHERDPD: case ZYDIS_MNEMONIC_VPGATHERDQ:
@@ -260,6 +302,12 @@ masked(struct cpu *c, const struct insn *in)
 	case ZYDIS_MNEMONIC_MASKMOVQ: case ZYDIS_MNEMONIC_MASKMOVDQU:
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 		maskmovdqu(c, in);
+		return true;
+	case ZYDIS_MNEMONIC_VZEROALL:
+		vzero(c, 0);
+		return true;
+	case ZYDIS_MNEMONIC_VZEROUPPER:
+		vzero(c, 4);
 		return true;
 	}
 	return false;
@@ -327,30 +375,6 @@ bit_string(struct cpu *c, const struct insn *in)
 }
 
 static void
-run_at(struct cpu *c, const struct insn *in, void *mem)
-{
-	static __thread struct tr tr;
-	static __thread unsigned turn;
-	struct tr *t = &tr;
-	uint8_t *start = jit.scratch +
-	    (c->index * SCRATCH_N + turn++ % SCRATCH_N) * SCRATCH_SIZE;
-
-	t->c = c;
-	t->mode = c->mode;
-	t->e = (struct emit){ .p = start, .end = start + SCRATCH_SIZE,
-		.rx = jit.rx_off };
-	t->i = 0;
-	t->off[0] = 0;
-	t->live[0] = FL_STATUS;
-	t->ncold = 0;
-	t->bounce = mem;
-	copy_insn(t, in);
-	e_jmp_to(&t->e, stub_leave);
-	c->ripbase = c->rip;
-	stub_enter(c, start + jit.rx_off);
-}
-
-static void
 native(struct cpu *c, const struct insn *in)
 {
 	const struct operand *m = NULL;
@@ -381,7 +405,9 @@ native(struct cpu *c, const struct insn *in)
 	buf = (uint8_t *)c->bounce + (lin & 63);
 	if (acc == ACC_WRITE)
 		x86_probe(c, lin, size, ACC_WRITE, mmu);
-	if (m->act & 1 || !(m->act & 2)) {
+	/* an x87 store does not store if it raises an unmasked exception */
+	if (m->act & 1 || !(m->act & 2) ||
+	    (in->opcode >= 0xd8 && in->opcode <= 0xdf)) {
 		if (size <= 8 && !(size & (size - 1))) {
 			uint64_t v = x86_ld(c, lin, size, mmu);
 
@@ -402,13 +428,13 @@ native(struct cpu *c, const struct insn *in)
 			x86_st_bytes(c, lin, buf, size, mmu);
 	}
 done:
-	c->rip = (c->rip + in->len) & rip_mask(c->mode);
+	c->rip = (c->rip + in->len) & rip_mask(c);
 }
 
 void
 x86_run_insn(struct cpu *c, const struct insn *in)
 {
-	uint64_t next = (c->rip + in->len) & rip_mask(c->mode);
+	uint64_t next = (c->rip + in->len) & rip_mask(c);
 
 	if (!x86_allowed(c, in))
 		x86_ud(c);
@@ -424,7 +450,7 @@ x86_run_insn(struct cpu *c, const struct insn *in)
 	default:
 		break;
 	}
-	if (masked(c, in) || bit_string(c, in)) {
+	if (exec_vector(c, in) || bit_string(c, in)) {
 		c->rip = next;
 		return;
 	}
@@ -464,7 +490,7 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	struct walk w;
 
 	c->rip = (c->ripbase + (uint64_t)block_guest(b, ret)) &
-	    rip_mask(c->mode);
+	    rip_mask(c);
 	take_flags(c);
 	if ((int64_t)(linear << 16) >> 16 == (int64_t)linear &&
 	    (linear & 0xfff) + size <= 4096) {
@@ -486,7 +512,7 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 void
 jit_helper(struct cpu *c, const struct insn *in)
 {
-	uint64_t next = (c->rip + in->len) & rip_mask(c->mode);
+	uint64_t next = (c->rip + in->len) & rip_mask(c);
 	uint64_t fl, killed = jit.n_killed, ripbase = c->ripbase;
 	uint32_t mode = c->mode;
 

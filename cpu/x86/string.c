@@ -39,10 +39,14 @@ advance(const struct str *s, unsigned r, int64_t by)
 	set_masked(&s->c->gpr[r], s->c->gpr[r] + (uint64_t)by, s->amask);
 }
 
+/* Its faults come before those of the destination. */
 static uint64_t
 src(const struct str *s)
 {
-	return x86_linear(s->c, s->seg, reg(s, RSI), s->size, ACC_READ);
+	uint64_t lin = x86_linear(s->c, s->seg, reg(s, RSI), s->size, ACC_READ);
+
+	x86_probe(s->c, lin, s->size, ACC_READ, s->mmu);
+	return lin;
 }
 
 static uint64_t
@@ -83,9 +87,11 @@ static uint64_t
 movs(struct str *s, uint64_t n)
 {
 	struct cpu *c = s->c;
-	uint64_t a = src(s), b = dst(s, ACC_WRITE), k, v;
+	uint64_t a, b, k, v;
 	uint8_t *p, *q;
 
+	a = src(s);
+	b = dst(s, ACC_WRITE);
 	if (fast(s, n)) {
 		k = run(s, a, run(s, b, n));
 		if (k > 1 && fits(s, s->seg, reg(s, RSI), k * s->size) &&
@@ -224,10 +230,12 @@ item(const uint8_t *p, unsigned size)
 static uint64_t
 cmps(struct str *s, uint64_t n)
 {
-	uint64_t la = src(s), lb = dst(s, ACC_READ), a, b, k, i;
+	uint64_t la, lb, a, b, k, i;
 	bool equal = s->in->rep == 0xf3;	/* go on while */
 	const uint8_t *p, *q;
 
+	la = src(s);
+	lb = dst(s, ACC_READ);
 	if (fast(s, n)) {
 		k = run(s, la, run(s, lb, n));
 		if (k > 1 && fits(s, s->seg, reg(s, RSI), k * s->size) &&
@@ -336,8 +344,13 @@ outs(struct str *s, uint64_t n)
 	return 1;
 }
 
+/*
+ * The segment of an operand that has no ModRM byte.  REX prefixes may stand
+ * before others, where they mean nothing; no instruction asked about is an
+ * inc or dec.
+ */
 unsigned
-string_seg(const struct insn *in)
+string_seg(const struct cpu *c, const struct insn *in)
 {
 	static const uint8_t pre[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65 };
 	unsigned i, j, seg = DS;
@@ -346,11 +359,14 @@ string_seg(const struct insn *in)
 		for (j = 0; j < 6; j++)
 			if (in->raw[i] == pre[j])
 				break;
-		if (j < 6)
-			seg = j;	/* ES CS SS DS FS GS in this order */
+		if (j < 6) {		/* ES CS SS DS FS GS in this order */
+			/* only FS and GS mean anything in 64-bit code */
+			if (j >= FS || (c->mode & M_SIZE) != M_64)
+				seg = j;
+		}
 		else if (in->raw[i] != 0x66 && in->raw[i] != 0x67 &&
 		    in->raw[i] != 0xf2 && in->raw[i] != 0xf3 &&
-		    in->raw[i] != 0xf0)
+		    in->raw[i] != 0xf0 && (in->raw[i] & 0xf0) != 0x40)
 			break;
 	}
 	return seg;
@@ -385,9 +401,7 @@ exec_string(struct cpu *c, const struct insn *in)
 	s.amask = in->addrsize == 8 ? ~0ull : in->addrsize == 4 ?
 	    0xffffffffull : 0xffffull;
 	s.step = c->eflags & FL_DF ? -(int64_t)s.size : (int64_t)s.size;
-	s.seg = string_seg(in);
-	if ((c->mode & M_SIZE) == M_64 && s.seg < FS)
-		s.seg = DS;
+	s.seg = string_seg(c, in);
 	if (!rep) {
 		fn(&s, 1);
 		c->rip = (c->rip + in->len) & rip_mask(c);

@@ -48,7 +48,7 @@ void	task_switch(struct cpu *, uint16_t sel, int how, uint64_t next,
 	    bool has_err, uint32_t err);
 
 /* string.c: segment of the source operand */
-unsigned string_seg(const struct insn *);
+unsigned string_seg(const struct cpu *, const struct insn *);
 
 /* the parts of x86_exec; false: not theirs */
 bool	exec_string(struct cpu *, const struct insn *);

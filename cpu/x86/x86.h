@@ -88,6 +88,8 @@ enum {
 	M_WAIT = 1 << 17,	/* MP && TS: fwait raises #NM */
 	M_BRK = 1 << 18,	/* DR7 has an enabled breakpoint: slow path */
 	M_SHADOW = 1 << 19,	/* one instruction after sti / mov ss */
+	/* outside M_64: FS, GS have a base, but are otherwise as flat data */
+	M_BIG_FS = 1 << 20, M_BIG_GS = 1 << 21,
 };
 #define MODE_CPL(m)	((m) >> 3 & 3)
 #define MODE_MMU(m)	((m) >> 15 & 3)
