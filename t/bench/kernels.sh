@@ -76,7 +76,7 @@ done
 echo "$n repetitions of $seconds s a kernel"
 echo
 [ -s "$tmp/lines" ] || die "nothing was measured"
-table "nanoseconds an operation" $bench/kernels.json <"$tmp/lines" || failed=1
+table kernel "nanoseconds an operation" $bench/kernels.json <"$tmp/lines" || failed=1
 # what a run lost does not go unnoticed
 for w in $present; do
 	grep "^$w " "$tmp/lines" | cut -d ' ' -f 2 | sort -u >"$tmp/has"

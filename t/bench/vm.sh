@@ -70,11 +70,11 @@ about() {
 	echo "kernel: $(file -b $guest/vmlinuz 2>/dev/null | sed 's/.*version \([^ ]*\).*/\1/'), one vcpu on CPU $core${opts:+, ours with $opts}"
 }
 
-# table UNIT JSON <LINES: lines `who name class value checksum' in any number
-# to a table of medians with geometric means, and to a JSON object a line.
+# table WHAT UNIT JSON <LINES: lines `who name class value checksum' in any
+# number to a table of medians with geometric means, and to a JSON object a line.
 # Fails where checksums differ.
 table() {
-	awk -v unit="$1" -v json="$2" '
+	awk -v what="$1" -v unit="$2" -v json="$3" '
 	function median(who, name,   n, i, j, t, v) {
 		n = count[who, name]
 		for (i = 1; i <= n; i++)
@@ -110,7 +110,7 @@ table() {
 		return sprintf("%.2f", exp(logs[class, what] / logn[class, what]))
 	}
 	function rule() {
-		printf "%-15s %-5s %10s %10s %10s %12s %10s %10s\n", "kernel",
+		printf "%-15s %-5s %10s %10s %10s %12s %10s %10s\n", what,
 		    "class", "native", "ours", "peer", "ours/native",
 		    "peer/ours", "peer/native"
 	}
@@ -118,6 +118,7 @@ table() {
 		if (!(($2) in class))
 			name[++names] = $2
 		class[$2] = $3
+		all[$1]
 		val[$1, $2, ++count[$1, $2]] = $4
 		if (sum[$2] == "")
 			sum[$2] = $5
@@ -130,6 +131,9 @@ table() {
 		for (i = 1; i <= names; i++) {
 			k = name[i]
 			c = class[k]
+			for (w in all)
+				if (count[w, k] > runs[k])
+					runs[k] = count[w, k]
 			if (!known[c]++)
 				classes[++nc] = c
 			n = median("native", k)
@@ -139,10 +143,10 @@ table() {
 			    k, c, show(n), show(o), show(p), ratio(o, n),
 			    ratio(p, o), ratio(p, n),
 			    wrong[k] ? "  RESULTS DIFFER" : ""
-			printf "{\"kernel\":\"%s\",\"class\":\"%s\",\"unit\":\"%s\",\"native\":%s,\"ours\":%s,\"peer\":%s,\"ours_native\":%s,\"peer_ours\":%s,\"runs\":%d,\"checksum\":\"%s\"}\n",
+			printf "{\"" what "\":\"%s\",\"class\":\"%s\",\"unit\":\"%s\",\"native\":%s,\"ours\":%s,\"peer\":%s,\"ours_native\":%s,\"peer_ours\":%s,\"runs\":%d,\"checksum\":\"%s\"}\n",
 			    k, c, unit, null(n), null(o), null(p),
 			    null(ratio(o, n)), null(ratio(p, o)),
-			    count["ours", k], sum[k] >json
+			    runs[k], sum[k] >json
 			add(c, "on", o, n)
 			add(c, "po", p, o)
 			add(c, "pn", p, n)
