@@ -20,7 +20,7 @@ teardown() {
 	[ "$(build/bench/kernels -l | grep -vcxf <(printf '%s\n' "$output" |
 		cut -d ' ' -f 1 | sed 's/.*/& .*/'))" -le 1 ]
 	printf '%s\n' "$output" | while read -r name class ns sum rest; do
-		[[ $name =~ ^[a-z0-9-]+$ && $class =~ ^(int|fp|sys)$ &&
+		[[ $name =~ ^[a-z0-9-]+$ && $class =~ ^(int|code|fp|sys)$ &&
 		    $ns =~ ^[0-9]+\.[0-9]{4}$ && $sum =~ ^[0-9a-f]{16}$ &&
 		    -z $rest ]] || { echo "$name $class $ns $sum $rest"; false; }
 	done

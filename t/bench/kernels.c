@@ -35,6 +35,7 @@ static const struct {
 } tables[] = {
 	{"int", int_kernels},
 	{"int", mem_kernels},
+	{"code", code_kernels},
 	{"fp", fp_kernels},
 	{"sys", sys_kernels},
 };

@@ -23,8 +23,8 @@ struct kernel {
 };
 
 /* Tables that end with a NULL name. */
-extern const struct kernel int_kernels[], mem_kernels[], fp_kernels[],
-    sys_kernels[];
+extern const struct kernel int_kernels[], mem_kernels[], code_kernels[],
+    fp_kernels[], sys_kernels[];
 
 enum { ARENA = 64 << 20 };
 /* Each kernel's to fill; zero and not resident when setup begins. */

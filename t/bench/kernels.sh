@@ -6,7 +6,7 @@
 # kernels.sh [-n repetitions] [-t seconds] [-k name,...] [-c class,...]
 #            [-w who,...] [-o "vm-run options"]
 #   -t  time for each kernel and run (0.2)
-#   -c  of int, fp, sys
+#   -c  of int, code, fp, sys
 #   -w  of native, ours, peer: -w native,ours leaves out the peer
 #   CORE in the environment: the CPU; the last one otherwise
 #
