@@ -8,7 +8,7 @@
 #   -t  time for each kernel and run (0.2)
 #   -c  of int, code, fp, sys
 #   -w  of native, ours, peer: -w native,ours leaves out the peer
-#   CORE in the environment: the CPU; the last one otherwise
+#   CORE in the environment: the CPU; the idlest one otherwise
 #
 # The table goes to standard output, a JSON object for each kernel to
 # build/bench/kernels.json.
@@ -58,6 +58,7 @@ while [ $i -lt "$n" ]; do
 	for w in $present; do
 		out=$tmp/$w.$i
 		: >"$out"
+		alone_begin
 		case $w in
 		native) taskset -c "$core" $bench/kernels $args \
 			>"$out" 2>"$out.err" || { failed=1; cat "$out.err" >&2; } ;;
@@ -66,6 +67,7 @@ while [ $i -lt "$n" ]; do
 			grep -a '^kernels: ' "$out" >&2 && failed=1 ;;
 		*) usage ;;
 		esac
+		alone_end $w
 		# console output of the guest's kernel may stand between
 		grep -aE '^[a-z0-9-]+ [a-z]+ [0-9.]+ [0-9a-f]{16}$' "$out" |
 			sed "s/^/$w /" >>"$tmp/lines"
@@ -84,4 +86,5 @@ for w in $present; do
 		tr '\n' ' ')
 	[ ! "$lost" ] || echo "$w: not measured: $lost"
 done
+disturbed
 exit $failed

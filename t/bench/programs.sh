@@ -7,7 +7,7 @@
 #             [-o "vm-run options"]
 #   -s  size of what is compressed and digested (16; up to 64)
 #   -w  of native, ours, peer: -w native,ours leaves out the peer
-#   CORE in the environment: the CPU; the last one otherwise
+#   CORE in the environment: the CPU; the idlest one otherwise
 #
 # The table goes to standard output, a JSON object for each program to
 # build/bench/programs.json.  Natively the programs run in the root file system
@@ -80,6 +80,7 @@ while [ $i -lt "$n" ]; do
 	for w in $present; do
 		out=$tmp/$w.$i
 		: >"$out"
+		alone_begin
 		case $w in
 		native) native "$out" || { failed=1; cat "$out.err" >&2; } ;;
 		ours|peer) machine $w "$out" "root=/dev/vda vm.bench=$size:$names" \
@@ -89,6 +90,7 @@ while [ $i -lt "$n" ]; do
 			failed=1 ;;
 		*) usage ;;
 		esac
+		alone_end $w
 		grep -aE '^[a-z0-9-]+( real [0-9.]+ [0-9a-f]+|: status.*)$' "$out" |
 			sed "s/^/$w /" >"$tmp/new"
 		grep -a ' real ' "$tmp/new" >>"$tmp/lines"
@@ -103,4 +105,5 @@ echo "$n repetitions, $size MiB"
 echo
 [ -s "$tmp/lines" ] || die "nothing was measured"
 table program "milliseconds" $bench/programs.json <"$tmp/lines" || failed=1
+disturbed
 exit $failed

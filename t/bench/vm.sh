@@ -1,14 +1,13 @@
 # vm.sh - what the benchmarks share: the three who run, one after the other on
 # one CPU, and a few sums.  Sourced, in the project's folder.
 #
-# Sets: guest, peer, tmp (removed at exit), core.  A benchmark may set opts,
+# Sets: guest, peer, tmp (removed at exit), core (the CPU: CORE, or who is idlest).  A benchmark may set opts,
 # more options for vm-run, and limit, the seconds after which a machine is ended.
 
 guest=build/guest
 peer=qemu-system-x86_64
 limit=${LIMIT:-1800}
 opts=
-core=${CORE:-$(($(nproc) - 1))}
 tmp=$(mktemp -d) || exit 1
 export XDG_RUNTIME_DIR="$tmp"
 running=
@@ -20,6 +19,47 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'cleanup; exit 1' INT TERM
+
+# busy: a line `CPU ticks' for each CPU, ticks it has worked
+busy() {
+	awk '/^cpu[0-9]/ { print substr($1, 4), $2 + $3 + $4 + $7 + $8 + $9 }' \
+		/proc/stat
+}
+
+# used: ticks of CPU that what we waited for has used, from $tmp/times, as a
+# subshell would say its own
+used() {
+	awk -v hz="$(getconf CLK_TCK)" -F '[ms ]+' 'NR == 2 {
+		printf "%d\n", hz * (60 * ($1 + $3) + $2 + $4) }' "$tmp/times"
+}
+
+core=${CORE:-$(busy >"$tmp/busy"; sleep 0.5; busy | join "$tmp/busy" - |
+	awk '{ print $3 - $2, $1 }' | sort -n | awk 'NR == 1 { print $2 }')}
+
+# alone_begin, alone_end WHO: was the CPU ours?  What others had of it goes to
+# $tmp/others, in percent of the time it worked.
+alone_begin() {
+	busy0=$(busy | awk -v c="$core" '$1 == c { print $2 }')
+	times >"$tmp/times"
+	used0=$(used)
+}
+alone_end() {
+	busy1=$(busy | awk -v c="$core" '$1 == c { print $2 }')
+	times >"$tmp/times"
+	used1=$(used)
+	awk -v w="$1" -v b=$((busy1 - busy0)) -v u=$((used1 - used0)) 'BEGIN {
+		if (b > u)
+			printf "%s %d\n", w, (b - u) * 100 / b
+	}' >>"$tmp/others"
+}
+
+# disturbed: says who was
+disturbed() {
+	awk -v c="$core" '$2 > m[$1] { m[$1] = $2 }
+		END { for (w in m) if (m[w] >= 10)
+			printf "disturbed: others had up to %d %% of CPU %d in the runs of %s\n",
+			    m[w], c, w }' "$tmp/others" 2>/dev/null
+}
 
 die() {
 	echo "${0##*/}: $*" >&2
