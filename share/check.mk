@@ -27,6 +27,7 @@ guest:
 	@share/need guest rootfs
 	@share/guest $(B)/guest cloud amd64 686 debian
 
+# Half an hour; the scripts by themselves, with -n 1, take minutes.
 bench:
 	@share/need build guest rootfs bench
 	@$(MAKE) --no-print-directory -s -j$(NPROC) all $(B)/bench/kernels
