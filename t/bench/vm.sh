@@ -34,7 +34,9 @@ used() {
 }
 
 core=${CORE:-$(busy >"$tmp/busy"; sleep 0.5; busy | join "$tmp/busy" - |
-	awk '{ print $3 - $2, $1 }' | sort -n | awk 'NR == 1 { print $2 }')}
+	awk '{ print $3 - $2, $1 }' | sort -n | while read -r _ c; do
+		taskset -c "$c" true 2>/dev/null && echo "$c" && break
+	done)}
 
 # alone_begin, alone_end WHO: was the CPU ours?  What others had of it goes to
 # $tmp/others, in percent of the time it worked.
