@@ -156,7 +156,7 @@ clean:
 	rm -rf $(B)
 
 -include share/check.mk
--include $(shell find $(B) -name '*.d' -type f 2>/dev/null)
+-include $(shell find $(B) -path $(B)/guest -prune -o -name '*.d' -type f -print 2>/dev/null)
 
 .PHONY: all install clean
 .SECONDARY:
