@@ -68,6 +68,11 @@ gone() {
 	! kill -0 "$1" 2>/dev/null
 }
 
+killed() {
+	kill -TERM "$pid"
+	gone "$pid"
+}
+
 ended() {
 	until_true gone "$pid"
 	status=0
@@ -256,8 +261,8 @@ pm="part pm0 dev=pm port=0x300"
 	machine "" "$d0" "$pm"
 	background
 	kill -STOP "$(part_pid pm0)"
-	kill -TERM "$pid"
-	kill -TERM "$pid"
+	# two at once may arrive as one
+	until_true killed
 	ended
 	[ "$status" -eq 1 ]
 	[ "$output" = "membus: demo: killed" ]

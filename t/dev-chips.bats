@@ -69,8 +69,9 @@ poke() {
 		echo 'r1 3fd 60'
 		echo quit
 	} | poke uart16550 chardev=pipe:"$d/p" >"$d/log"
-	grep -E '^[0-9a-f]{2}$' "$d/log" | head -n -1 | xxd -r -p |
-		cmp - "$d/want"
+	grep -E '^[0-9a-f]{2}$' "$d/log" | head -n -1 | sed 's/^/\\x/' |
+		tr -d '\n' >"$d/hex"
+	printf '%b' "$(cat "$d/hex")" | cmp - "$d/want"
 }
 
 @test "uart16550: bad options" {
