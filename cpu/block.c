@@ -29,7 +29,7 @@ block_init(size_t tb_size, const struct ram *ram)
 	jit.maxpc = jit.maxblk * 16;
 	jit.maxins = jit.maxblk * 4;
 	jit.ins = reserve(jit.maxins * sizeof(*jit.ins));
-	jit.nhash = 1 << 16;
+	jit.nhash = 1 << 18;
 	jit.npage = ram->size >> 12;
 	jit.blk = reserve(jit.maxblk * sizeof(*jit.blk));
 	jit.ex = reserve(jit.maxex * sizeof(*jit.ex));
@@ -64,12 +64,23 @@ block_find(uint64_t key, uint32_t mode)
 	return NULL;
 }
 
+struct block *
+block_next(const struct block *a)
+{
+	struct block *b;
+
+	for (b = a->hash; b; b = b->hash)
+		if (b->key == a->key && b->mode == a->mode)
+			return b;
+	return NULL;
+}
+
 bool
 block_room(void)
 {
-	return jit.used + BLOCK_ROOM <= jit.size && jit.nblk < jit.maxblk &&
+	return jit.used + BLOCK_ROOM <= jit.size && jit.nblk + 2 < jit.maxblk &&
 	    jit.nex + 2 * BLOCK_INSNS <= jit.maxex &&
-	    jit.npc + 4 * BLOCK_INSNS <= jit.maxpc &&
+	    jit.npc + 8 * BLOCK_INSNS <= jit.maxpc &&
 	    jit.nins + BLOCK_INSNS <= jit.maxins;
 }
 
@@ -114,6 +125,22 @@ block_commit(struct block *b, const uint8_t *end)
 	}
 }
 
+void
+block_twin(struct block *b, uint64_t gpa2, unsigned n)
+{
+	struct block *t = &jit.blk[jit.nblk];
+	uint64_t pg;
+
+	b->gpa2 = gpa2;
+	if (!ram_page(gpa2, &pg))
+		return;
+	/* found by no pc, as it has no code; by no key, as it is not hashed */
+	*t = (struct block){ .key = gpa2, .mode = b->mode, .hi = (uint16_t)n,
+		.host = jit.rw + jit.used, .twin = b, .page = jit.page[pg] };
+	jit.page[pg] = t;
+	jit.nblk++;
+}
+
 struct exit_rec *
 exit_new(struct block *b, int kind, int32_t delta)
 {
@@ -156,6 +183,10 @@ kill_block(struct block *b)
 	if (b->dead)
 		return;
 	b->dead = true;
+	if (b->twin) {
+		kill_block(b->twin);
+		return;
+	}
 	jit.n_killed++;
 	for (pb = &jit.hash[bucket(b->key, b->mode)]; *pb; pb = &(*pb)->hash)
 		if (*pb == b) {
@@ -182,6 +213,12 @@ kill_block(struct block *b)
 			for (m = 0; m < MMU_N; m++)
 				jc_flush(machine.cpu[i], m);
 	}
+}
+
+void
+block_drop(const struct block *b)
+{
+	kill_block(&jit.blk[b - jit.blk]);
 }
 
 static void
@@ -257,8 +294,8 @@ block_of(const void *pc)
 	return &jit.blk[lo - 1];
 }
 
-int
-block_guest(const struct block *b, const void *pc)
+static int
+pc_find(const struct block *b, const void *pc)
 {
 	uint32_t off = (uint32_t)((const uint8_t *)pc - rx(b->host));
 	int lo = 0, hi = b->npc, mid;
@@ -271,6 +308,22 @@ block_guest(const struct block *b, const void *pc)
 			hi = mid;
 	}
 	return lo ? b->pc[lo - 1].guest : -1;
+}
+
+int
+block_guest(const struct block *b, const void *pc)
+{
+	int g = pc_find(b, pc);
+
+	return g < 0 ? -1 : g & ~PC_LAZY;
+}
+
+bool
+block_lazy(const struct block *b, const void *pc)
+{
+	int g = pc_find(b, pc);
+
+	return g >= 0 && g & PC_LAZY;
 }
 
 /* A page is about to hold code: writes to it must take the slow path. */

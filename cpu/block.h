@@ -22,12 +22,15 @@
 #include "x86/x86.h"
 
 struct pcmap { uint16_t host, guest; };	/* host offset -> page offset of insn */
+#define PC_LAZY	0x8000	/* or-ed to guest: its flags are in cpu->lazy */
 
 struct block {
 	uint64_t	key;		/* physical address of the first byte */
 	uint32_t	mode;
 	uint16_t	lo, hi;		/* page offsets this block depends on */
 	uint8_t		*host;		/* writable view */
+	uint8_t		*entry;		/* the same for who comes through the
+					 * jump cache */
 	uint32_t	host_len;
 	uint16_t	ninsn, npc;
 	uint16_t	live_out;	/* status flags that matter after it */
@@ -36,7 +39,16 @@ struct block {
 	struct block	*page;		/* other blocks of the page */
 	struct exit_rec	*in;		/* links that jump here */
 	bool		dead;
+	/*
+	 * One instruction on two pages: mode has MODE_CROSS, gpa2 is the second
+	 * page, and the next block (of no code) stands for it in that page's
+	 * list, with `twin` pointing here.  Not linked to, as nothing says
+	 * that the pages are neighbours: found by rip only.
+	 */
+	uint64_t	gpa2;
+	struct block	*twin;
 };
+#define MODE_CROSS	(1u << 31)
 
 enum { EXIT_LINK, EXIT_LEAVE, EXIT_DEAD };
 struct exit_rec {
@@ -90,13 +102,18 @@ codemem_has(const void *rx)
 /* block.c */
 int	block_init(size_t tb_size, const struct ram *);
 struct block *block_find(uint64_t key, uint32_t mode);
+void	block_drop(const struct block *);	/* to be made again */
+struct block *block_next(const struct block *);	/* of the same key and mode */
 struct block *block_new(uint64_t key, uint32_t mode);	/* host = free space */
 void	block_commit(struct block *, const uint8_t *end);
+/* It depends on `n` bytes at the start of page gpa2 as well. */
+void	block_twin(struct block *, uint64_t gpa2, unsigned n);
 struct exit_rec *exit_new(struct block *, int kind, int32_t delta);
 void	block_link(struct exit_rec *, struct block *to);
 struct block *block_of(const void *rx);	/* by host pc; NULL: stub */
 /* page offset of the guest instruction at host pc `rx`; -1 */
 int	block_guest(const struct block *, const void *rx);
+bool	block_lazy(const struct block *, const void *rx);	/* PC_LAZY there */
 bool	block_room(void);
 /* Before code from this physical page is translated. */
 void	block_protect(struct cpu *, uint64_t gpa);
@@ -108,7 +125,30 @@ bool	check_before(struct cpu *, struct block *);
 void	check_after(struct cpu *, struct block *, uint16_t flags);
 void	check_abort(struct cpu *);
 
+/* chain.c */
+/* The block at c->rip, made if need be, with ripbase set; raises what fetching
+ * raises.  NULL: this instruction is for x86_step(). */
+struct block *block_here(struct cpu *);
+/* Where to go on at c->rip without coming back to the run loop: host code, or
+ * the way back to it when there is something to do between instructions.
+ * eflags are true; they and the FPU are made ready. */
+const uint8_t *jit_next(struct cpu *);
+
 /* tlb.c */
+static inline void
+flush_log(struct flush_log *l, uint16_t i)
+{
+	if (l->n < FLUSH_LOG)
+		l->i[l->n] = i;
+	if (l->n <= FLUSH_LOG)
+		l->n++;
+}
+/* Bit of a linear page in jcache.pages: halves of the address space apart. */
+static inline unsigned
+jc_page_bit(uint64_t page)
+{
+	return (page & (JC_PAGES / 2 - 1)) | (page >> 51 ? JC_PAGES / 2 : 0);
+}
 void	tlb_init(struct cpu *);
 void	tlb_fill(struct cpu *, uint64_t linear, int access, unsigned mmu,
 	    const struct walk *);

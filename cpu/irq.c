@@ -6,7 +6,7 @@
  *	MSI ------------------------------------------+--+--> LAPIC -----+--> vcpu
  *
  * All controllers live under one lock.  What a vcpu has to know between blocks
- * is one flag, `ready`, worked out again whenever something that decides it
+ * is one flag, `irq_ready`, worked out again whenever something that decides it
  * changed; a rise of it kicks the vcpu.
  */
 #include <errno.h>
@@ -28,13 +28,13 @@ static bool intr;			/* the 8259's output */
 
 /* ------------------------------------------------------- what a vcpu sees */
 
-/* Work out `ready`; a vcpu that gains an interrupt is made to look. */
+/* Work out irq_ready; a vcpu that gains an interrupt is made to look. */
 static void
 refresh(struct vcpu *v)
 {
 	bool now = lapic_highest(&v->lapic) >= 0 || v->extint ||
 	    (intr && lapic_takes_pic(&v->lapic));
-	bool was = atomic_exchange_explicit(&v->ready, now,
+	bool was = atomic_exchange_explicit(&v->c->irq_ready, now,
 	    memory_order_relaxed);
 	uint64_t base = lapic_base(&v->lapic);
 
@@ -79,7 +79,7 @@ irq_unlock(void)
 bool
 irq_ready(struct cpu *c)
 {
-	return atomic_load_explicit(&vcpu(c)->ready, memory_order_relaxed);
+	return atomic_load_explicit(&c->irq_ready, memory_order_relaxed);
 }
 
 int

@@ -141,7 +141,8 @@ host_fault(int sig, siginfo_t *si, void *uc)
 	if ((c->mode & M_SIZE) != M_64)
 		c->rip &= (c->mode & M_SIZE) == M_32 ? 0xffffffffu : 0xffffu;
 	c->eflags = (c->eflags & ~(uint64_t)FL_STATUS) |
-	    ((uint64_t)g[REG_EFL] & FL_STATUS);
+	    (b && block_lazy(b, pc) ? flags_decode(c->lazy) :
+	    (uint64_t)g[REG_EFL] & FL_STATUS);
 	c->exc_host = vec;
 	g[REG_RDI] = (greg_t)c;
 	g[REG_RSP] = (g[REG_RSP] & ~15ll) - 8;
@@ -174,8 +175,11 @@ jit_cpu(struct cpu *c)
 	c->self = c;
 	c->m = &machine;
 	c->k_hi52 = ~0xfffull;
-	c->k_jcmask = JC_N - 1;
+	c->k_tlbmask = (uint64_t)(TLB_N - 1) << 12;
 	c->k_not_if = 0xfd;		/* eflags byte 1 without IF */
+	c->k_status = FL_STATUS;
+	c->k_pushf = ~(uint64_t)(FL_STATUS | FL_VM | FL_RF);
+	c->k_tsc = machine.map ? &machine.map->tsc_off : NULL;
 	tlb_init(c);
 }
 
@@ -238,81 +242,6 @@ end_turn(struct cpu *c)
 
 /* ------------------------------------------------------------------ blocks */
 
-static void
-jc_put(struct cpu *c, const struct block *b)
-{
-	struct jcache *j = &c->jc[MODE_MMU(c->mode)];
-	uint64_t h = 0;
-
-	if (!(c->mode & M_FLAT_CS) || (c->mode & M_SIZE) == M_16)
-		return;
-	__asm__("crc32q %1, %0" : "+r"(h) : "r"(c->rip));
-	h &= JC_N - 1;
-	j->ntag[h] = -c->rip;
-	j->host[h] = (uint64_t)(b->host + jit.rx_off);
-	j->ripbase[h] = c->ripbase;
-}
-
-/* Page of code at a linear address: sets *gpa, returns its bytes or NULL. */
-static const uint8_t *
-code_page(struct cpu *c, uint64_t lin, uint64_t *gpa)
-{
-	unsigned u = MODE_CPL(c->mode) == 3, i = lin >> 12 & (ITLB_N - 1);
-	struct walk w;
-	bool writable;
-
-	if (c->itlb[u][i].tag != (lin & ~0xfffull)) {
-		if (x86_walk(c, lin, ACC_EXEC,
-		    u ? 2 : MODE_MMU(c->mode), &w) < 0)
-			x86_pf(c, lin, w.err);
-		if (machine.dirty->any)
-			code_sync_dma(c);
-		if (w.page > 4096)
-			c->large[lin >> 36 & 15] |= 1ull << (lin >> 30 & 63);
-		c->itlb[u][i].page = w.gpa & ~0xfffull;
-		c->itlb[u][i].host = io_page(c, w.gpa & ~0xfffull, &writable);
-		c->itlb[u][i].tag = lin & ~0xfffull;
-	}
-	*gpa = c->itlb[u][i].page | (lin & 0xfff);
-	return c->itlb[u][i].host;
-}
-
-static uint64_t
-code_linear(struct cpu *c)
-{
-	uint64_t lin = c->rip;
-
-	if ((c->mode & M_SIZE) != M_64) {
-		if (c->rip > c->seg[CS].limit)
-			x86_gp(c, 0);
-		return (uint32_t)(c->seg[CS].base + c->rip);
-	}
-	if ((int64_t)(lin << 16) >> 16 != (int64_t)lin)
-		x86_gp(c, 0);
-	return lin;
-}
-
-/* The block at rip, made if need be; NULL: this instruction goes one by one */
-static struct block *
-block_here(struct cpu *c)
-{
-	uint64_t gpa, lin = code_linear(c);
-	const uint8_t *page = code_page(c, lin, &gpa);
-	struct block *b;
-
-	if (!page)
-		return NULL;
-	c->ripbase = c->rip - (lin & 0xfff);
-	b = block_find(gpa, c->mode);
-	if (b)
-		return b;
-	cpu_fpu_flush(c);
-	if (!block_room())
-		block_flush(c);
-	c->n_translate++;
-	return lift(c, gpa, page);
-}
-
 /* Everything that happens between instructions. False: leave cpu_run. */
 static bool
 boundary(struct cpu *c)
@@ -363,11 +292,11 @@ boundary(struct cpu *c)
 static uint32_t
 run_checked(struct cpu *c, struct block *b)
 {
+	uint64_t base = c->ripbase;
 	bool cmp = check_before(c, b);
-	uint64_t base = c->rip - (code_linear(c) & 0xfff);
 	uint32_t n;
 
-	c->ripbase = base;
+	c->ripbase = base;		/* the steps used it */
 	n = stub_enter(c, b->host + jit.rx_off);
 	if (n != ~0u)
 		c->rip = c->ripbase + (uint64_t)(int64_t)jit.ex[n].delta;
@@ -412,13 +341,9 @@ loop(struct cpu *c)
 			continue;
 		}
 		if (link && flushes == jit.n_flush && rip == c->rip &&
-		    link->from->mode == b->mode &&
+		    (link->from->mode & ~MODE_CROSS) == b->mode &&
 		    link->from->key >> 12 == b->key >> 12)
 			block_link(link, b);
-		if (c->jc_mode[MODE_MMU(c->mode)] != c->mode) {
-			jc_flush(c, MODE_MMU(c->mode));
-			c->jc_mode[MODE_MMU(c->mode)] = c->mode;
-		}
 		c->n_exit++;
 		if (machine.check) {
 			n = run_checked(c, b);
@@ -427,7 +352,6 @@ loop(struct cpu *c)
 			x = &jit.ex[n];
 			goto left;
 		}
-		jc_put(c, b);
 		n = stub_enter(c, b->host + jit.rx_off);
 		link = NULL;
 		if (n == ~0u)

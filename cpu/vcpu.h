@@ -40,7 +40,6 @@ struct vcpu {
 	/* irq.c */
 	struct devctx	lapic;
 	uint64_t	lapic_page;	/* ~0: not in memory */
-	_Atomic bool	ready;		/* an interrupt could be taken */
 	bool		extint;		/* an ExtINT message came */
 	bool		collecting;
 	bool		spin;		/* the last halt was short */

@@ -213,6 +213,51 @@ e_pext_gs(struct emit *e, unsigned dst, unsigned src, uint32_t off)
 	e_mem(e, dst, H_NONE, H_NONE, 0, (int32_t)off);
 }
 
+/* pdep the same way: dst = pdep(src, gs:off) */
+static inline void
+e_pdep_gs(struct emit *e, unsigned dst, unsigned src, uint32_t off)
+{
+	e8(e, 0x65);
+	e8(e, 0xc4);
+	e8(e, (dst & 8 ? 0 : 0x80) | 0x60 | 0x02);
+	e8(e, 0x80 | (~src & 15) << 3 | 0x03);
+	e8(e, 0xf5);
+	e_mem(e, dst, H_NONE, H_NONE, 0, (int32_t)off);
+}
+
+/* rorx $32, src -> dst: the halves of a register change places */
+static inline void
+e_rorx32(struct emit *e, unsigned dst, unsigned src)
+{
+	e8(e, 0xc4);
+	e8(e, (dst & 8 ? 0 : 0x80) | 0x40 | (src & 8 ? 0 : 0x20) | 0x03);
+	e8(e, 0xfb);
+	e8(e, 0xf0);
+	e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+	e8(e, 32);
+}
+
+/* movzx of size 1 or 2 from gs:off */
+static inline void
+e_movzx_gs(struct emit *e, unsigned size, unsigned dst, uint32_t off)
+{
+	e8(e, 0x65);
+	e_rex(e, 0, dst, H_NONE, H_NONE, 0);
+	e8(e, 0x0f);
+	e8(e, size == 1 ? 0xb6 : 0xb7);
+	e_mem(e, dst, H_NONE, H_NONE, 0, (int32_t)off);
+}
+
+/* mov of the low byte of src to gs:off */
+static inline void
+e_st8_gs(struct emit *e, unsigned src, uint32_t off)
+{
+	e8(e, 0x65);
+	e_rex(e, 0, src, H_NONE, H_NONE, 1);
+	e8(e, 0x88);
+	e_mem(e, src, H_NONE, H_NONE, 0, (int32_t)off);
+}
+
 /* Patchable jumps: return the address of the rel32. */
 static inline uint8_t *
 e_jmp(struct emit *e)

@@ -1,6 +1,5 @@
 /*
- * branch.c - control flow and the stack: near jumps, calls and returns, push,
- * pop, leave, and how a block ends.
+ * branch.c - control flow: near jumps, calls and returns, and how a block ends.
  *
  * Offsets: a target is kept as `delta`, rip minus cpu->ripbase.  Deltas inside
  * [0, 4096) are in the block's own page and can be linked; others go through
@@ -15,21 +14,16 @@ cold_exit(struct tr *t, uint8_t *from, int32_t delta, int kind)
 {
 	struct cold *k = &t->cold[t->ncold++];
 
-	*k = (struct cold){ .kind = COLD_EXIT, .from = from };
+	*k = (struct cold){ .kind = COLD_EXIT, .from = from, .live = t->saved &&
+		t->live[t->n] ? FLAGS_LAZY : FLAGS_HOST };
 	k->exit = exit_new(t->b, kind, delta);
 	if (kind == EXIT_LINK)
 		k->exit->patch = from;
 	return k;
 }
 
-static bool
-rip32(const struct tr *t)
-{
-	return (t->mode & M_SIZE) != M_64;
-}
-
-/* S1 = rip of delta */
-static void
+/* dst = rip of delta */
+void
 emit_rip(struct tr *t, unsigned dst, int32_t delta)
 {
 	e_ld_gs(&t->e, dst, GS(ripbase));
@@ -53,7 +47,7 @@ emit_poll(struct tr *t, int32_t delta)
 	uint8_t *ok;
 
 	e_ld_gs(e, S1, GS(poll));
-	if (!t->live[t->n]) {
+	if (!t->live[t->n] || t->saved) {
 		e8(e, 0x41); e8(e, 0x83); e8(e, 0x39); e8(e, 0); /* cmpl $0,(r9) */
 		cold_exit(t, e_jcc(e, 5), delta, EXIT_LEAVE);
 	} else {
@@ -67,18 +61,29 @@ emit_poll(struct tr *t, int32_t delta)
 	}
 }
 
+/* To the rip in S1, flags put away. */
+static void
+emit_goto(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	if (t->mode & M_FLAT_CS && (t->mode & M_SIZE) != M_16)
+		e_jmp_to(e, stub_ind[t->set]);
+	else {
+		flags_get(e);
+		e_st_gs(e, S1, GS(rip));
+		e_jmp_to(e, stub_leave);
+	}
+}
+
 /* The block's code goes on at delta: from here, unconditionally. */
 void
 emit_exit(struct tr *t, int32_t delta, int kind)
 {
 	if (kind == EXIT_LINK && (delta < 0 || delta > 4095)) {
+		flags_leave(t);
 		emit_rip(t, S1, delta);
-		if (t->mode & M_FLAT_CS && (t->mode & M_SIZE) != M_16)
-			e_jmp_to(&t->e, stub_ind[t->set]);
-		else {
-			e_st_gs(&t->e, S1, GS(rip));
-			e_jmp_to(&t->e, stub_leave);
-		}
+		emit_goto(t);
 		return;
 	}
 	cold_exit(t, e_jmp(&t->e), delta, kind);
@@ -100,112 +105,17 @@ emit_helper(struct tr *t, const struct insn *in, bool ends)
 {
 	struct emit *e = &t->e;
 
+	if (t->saved)
+		flags_get(e);
+	t->saved = false;
 	emit_rip(t, S1, t->off[t->i]);
 	e_st_gs(e, S1, GS(rip));
 	e_mov_ri(e, S2, (uint64_t)in);
-	e_call_to(e, stub_helper);
 	if (ends) {
-		e_jmp_to(e, stub_leave);
+		e_jmp_to(e, stub_end);
 		t->ended = true;
-	}
-}
-
-/* Stack operations are emitted for flat stacks of the code's own width. */
-static unsigned
-stack_size(const struct tr *t, const struct insn *in)
-{
-	if ((t->mode & M_SIZE) == M_64)
-		return in->opsize == 2 ? 0 : 8;
-	if ((t->mode & M_SIZE) == M_32 && t->mode & M_SS32 &&
-	    t->mode & M_FLAT_SS && t->mode & M_FLAT_CS)
-		return in->opsize == 4 ? 4 : 0;
-	return 0;
-}
-
-static void
-emit_sp(struct tr *t, int32_t d)
-{
-	e_lea(&t->e, !rip32(t), H_GSP, H_GSP, H_NONE, 0, d);
-}
-
-/* Push the register `src` (host; not S1 or S2) or, H_NONE, gs:off. */
-static void
-emit_push(struct tr *t, unsigned size, unsigned src, uint32_t off)
-{
-	struct emit *e = &t->e;
-
-	site_reg(t, H_GSP, -(int32_t)size, !rip32(t), ACC_WRITE, size);
-	if (src == H_NONE) {
-		e_lea(e, 1, S1, S1, S2, 0, 0);
-		e_ld_gs(e, S2, off);
-		e_st(e, size, S2, S1, H_NONE, 0);
 	} else
-		e_st(e, size, src, S2, S1, 0);
-	emit_sp(t, -(int32_t)size);
-}
-
-static void
-emit_pop(struct tr *t, unsigned size, unsigned g)
-{
-	struct emit *e = &t->e;
-
-	site_reg(t, H_GSP, 0, !rip32(t), ACC_READ, size);
-	if (g == RSP) {
-		e_ld(e, size == 8, H_GSP, S2, S1, 0);
-		return;
-	}
-	if (hreg(g) == H_NONE) {
-		e_ld(e, size == 8, S2, S2, S1, 0);
-		e_st_gs(e, S2, GS_GPR(g));
-	} else
-		e_ld(e, size == 8, hreg(g), S2, S1, 0);
-	emit_sp(t, (int32_t)size);
-}
-
-bool
-stack_insn(struct tr *t, const struct insn *in)
-{
-	struct emit *e = &t->e;
-	const struct operand *o = &in->op[0];
-	unsigned size = stack_size(t, in);
-
-	if (!size)
-		return false;
-	switch (in->mnem) {
-	case ZYDIS_MNEMONIC_PUSH:
-		if (o->type == OP_REG) {
-			emit_push(t, size, hreg(o->reg), GS_GPR(o->reg));
-			return true;
-		}
-		if (o->type == OP_IMM) {
-			site_reg(t, H_GSP, -(int32_t)size, !rip32(t),
-			    ACC_WRITE, size);
-			e_rex(e, size == 8, 0, S1, S2, 0);
-			e8(e, 0xc7);
-			e_mem(e, 0, S2, S1, 0, 0);
-			e32(e, (uint32_t)o->disp);
-			emit_sp(t, -(int32_t)size);
-			return true;
-		}
-		if (o->type != OP_MEM || !site_possible(t, in, o))
-			return false;
-		site_operand(t, in, o, ACC_READ, size);
-		e_ld(e, size == 8, S1, S2, S1, 0);
-		e_st_gs(e, S1, GS(save[2]));
-		emit_push(t, size, H_NONE, GS(save[2]));
-		return true;
-	case ZYDIS_MNEMONIC_POP:
-		if (o->type != OP_REG)
-			return false;
-		emit_pop(t, size, o->reg);
-		return true;
-	case ZYDIS_MNEMONIC_LEAVE:
-		site_reg(t, H_BP, 0, !rip32(t), ACC_READ, size);
-		e_lea(e, !rip32(t), H_GSP, H_BP, H_NONE, 0, (int32_t)size);
-		e_ld(e, size == 8, H_BP, S2, S1, 0);
-		return true;
-	}
-	return false;
+		e_call_to(e, stub_helper);
 }
 
 /* Load a near indirect target into gs:save[2]. */
@@ -231,6 +141,17 @@ emit_target(struct tr *t, const struct insn *in, unsigned size)
 	}
 	e_st_gs(e, S1, GS(save[2]));
 	return true;
+}
+
+/* The target is in S1, the stack as before. */
+void
+emit_return(struct tr *t, const struct insn *in, unsigned size)
+{
+	emit_sp(t, (int32_t)size + (in->op[0].type == OP_IMM ?
+	    (int32_t)(uint16_t)in->op[0].disp : 0));
+	flags_leave(t);
+	emit_goto(t);
+	t->ended = true;
 }
 
 static int
@@ -298,7 +219,7 @@ branch_insn(struct tr *t, const struct insn *in)
 	const struct operand *o = &in->op[0];
 	int32_t next = t->off[t->i] + in->len, delta;
 	unsigned size = stack_size(t, in);
-	uint8_t *taken;
+	uint8_t *taken, *go;
 	int cc;
 
 	if (o->type == OP_IMM && in->opsize == 2 && (t->mode & M_SIZE) != M_16)
@@ -352,10 +273,8 @@ branch_insn(struct tr *t, const struct insn *in)
 			return false;
 		site_reg(t, H_GSP, 0, !rip32(t), ACC_READ, size);
 		e_ld(e, size == 8, S1, S2, S1, 0);
-		emit_sp(t, (int32_t)size +
-		    (o->type == OP_IMM ? (int32_t)(uint16_t)o->disp : 0));
-		e_jmp_to(e, stub_ind[t->set]);
-		return t->ended = true;
+		emit_return(t, in, size);
+		return true;
 	case ZYDIS_MNEMONIC_JCXZ:
 	case ZYDIS_MNEMONIC_JECXZ:
 	case ZYDIS_MNEMONIC_JRCXZ:
@@ -367,21 +286,14 @@ branch_insn(struct tr *t, const struct insn *in)
 		return false;
 	}
 	/* indirect jmp and call: a loop may consist of nothing else */
-	e_ld_gs(e, S1, GS(poll));
-	e_mov_rr(e, 1, S2, H_CX);
-	e_ld(e, 0, H_CX, S1, H_NONE, 0);
-	{
-		uint8_t *ok = e_jrcxz(e), *out;
-
-		e_mov_rr(e, 1, H_CX, S2);
-		e_ld_gs(e, S1, GS(save[2]));
-		e_st_gs(e, S1, GS(rip));
-		out = e_jmp(e);
-		e_patch(out, stub_leave);
-		e_here8(e, ok);
-	}
-	e_mov_rr(e, 1, H_CX, S2);
+	flags_leave(t);
+	e_ld_gs(e, S2, GS(poll));
 	e_ld_gs(e, S1, GS(save[2]));
-	e_jmp_to(e, stub_ind[t->set]);
+	e8(e, 0x41); e8(e, 0x83); e8(e, 0x3a); e8(e, 0);	/* cmpl $0,(S2) */
+	go = e_jcc(e, 4);
+	e_st_gs(e, S1, GS(rip));
+	e_jmp_to(e, stub_find);
+	e_patch(go, e->p);
+	emit_goto(t);
 	return t->ended = true;
 }

@@ -1,7 +1,7 @@
 /*
  * copy.c - relocate one guest instruction: write it again with its registers
  * renamed to where they live in the host and its memory operand replaced by
- * [S2 + S1].  SDM vol. 2A ch. 2 (prefixes, REX, VEX, ModRM).
+ * its host address.  SDM vol. 2A ch. 2 (prefixes, REX, VEX, ModRM).
  */
 #include <Zydis/Zydis.h>
 
@@ -234,12 +234,12 @@ unmoffs(struct enc *x)
 	x->nimm = 0;
 }
 
-/* Write it.  mem: the operand is [base + index], otherwise register `base`. */
+/* Write it.  mem: the operand is at `at`, otherwise it is register at.base. */
 static void
-put(struct emit *e, const struct enc *x, unsigned reg, unsigned base,
-    unsigned index, unsigned vvvv, bool mem, bool byte_rex)
+put(struct emit *e, const struct enc *x, unsigned reg, struct place at,
+    unsigned vvvv, bool mem, bool byte_rex)
 {
-	unsigned i;
+	unsigned i, base = at.base, index = at.index;
 
 	if (x->vex) {
 		e8(e, 0xc4);
@@ -265,7 +265,7 @@ put(struct emit *e, const struct enc *x, unsigned reg, unsigned base,
 	}
 	if (x->has_modrm) {
 		if (mem)
-			e_mem(e, reg, base, index, 0, 0);
+			e_mem(e, reg, base, index, 0, at.disp);
 		else
 			e8(e, 0xc0 | (reg & 7) << 3 | (base & 7));
 	}
@@ -316,6 +316,7 @@ copy_insn(struct tr *t, const struct insn *in)
 	const struct operand *mem = NULL, *o;
 	unsigned ns = 0, i, reg, rm, vvvv, used = 0, nmem = 0;
 	unsigned free1 = S1, free2 = S2;
+	struct place at;
 	bool byte_rex = false, need_rex, vec = vector(in);
 	uint8_t is4;
 	int hi;
@@ -350,7 +351,8 @@ copy_insn(struct tr *t, const struct insn *in)
 	}
 
 	if (mem) {
-		site_operand(t, in, mem, mem->act & 2 ? ACC_WRITE : ACC_READ,
+		at = site_operand(t, in, mem,
+		    mem->act & 2 ? ACC_WRITE : ACC_READ,
 		    mem->size ? mem->size : 1);
 		free1 = free2 = H_NONE;
 	}
@@ -382,7 +384,8 @@ copy_insn(struct tr *t, const struct insn *in)
 		ns++;
 	}
 	if (mem && nmem) {		/* address into S1, S2 is free */
-		e_lea(e, 1, S1, S1, S2, 0, 0);
+		e_lea(e, 1, S1, at.base, at.index, 0, at.disp);
+		at = (struct place){ S1, H_NONE, 0 };
 		free2 = S2;
 	}
 	for (i = 0; i < ns; i++) {
@@ -422,13 +425,15 @@ copy_insn(struct tr *t, const struct insn *in)
 		if (s[i].host >= 8)
 			need_rex = true;
 	hi = x.vex ? -1 : high_byte(in, need_rex);
+	if (mem && hi >= 0 && at.index == (unsigned)hi)
+		at = (struct place){ S2, S1, 0 };	/* not by what is swapped */
 	if (hi == 0 && in->mnem == ZYDIS_MNEMONIC_CMPXCHG) {
 		/* al takes part itself: a copy of ah instead of a swap */
-		e_lea(e, 1, S1, S1, S2, 0, 0);
+		e_lea(e, 1, S1, at.base, at.index, 0, at.disp);
 		e_swap_bytes(e, 0);
 		e_mov_rr(e, 0, S2, H_AX);
 		e_swap_bytes(e, 0);
-		put(e, &x, S2, S1, H_NONE, 0, true, false);
+		put(e, &x, S2, (struct place){ S1, H_NONE, 0 }, 0, true, false);
 		return;
 	}
 	for (i = 0; i < ns; i++) {
@@ -454,11 +459,9 @@ copy_insn(struct tr *t, const struct insn *in)
 	}
 	if (hi >= 0)
 		e_swap_bytes(e, (unsigned)hi);
-	if (mem)
-		put(e, &x, reg, nmem ? S1 : S2, nmem ? H_NONE : S1, vvvv, true,
-		    byte_rex);
-	else
-		put(e, &x, reg, rm, H_NONE, vvvv, false, byte_rex);
+	if (!mem)
+		at = (struct place){ rm, H_NONE, 0 };
+	put(e, &x, reg, at, vvvv, mem, byte_rex);
 	if (hi >= 0)
 		e_swap_bytes(e, (unsigned)hi);
 	for (i = 0; i < ns; i++)

@@ -10,12 +10,17 @@
  *	lift.c		one block: decode, liveness, emit
  *	copy.c		relocate an instruction
  *	site.c		a memory access: check, miss path
- *	branch.c	jumps, calls, returns, exits, stack
+ *	branch.c	jumps, calls, returns, exits
+ *	stack.c		push and pop
+ *	inline.c	what kernels do all the time
+ *	flags.c		where the status flags are
  *	stub.c		entering and leaving, misses, helper calls
  *	step.c		one instruction at a time
  */
 #ifndef X86_JIT_H
 #define X86_JIT_H
+
+#include <Zydis/Zydis.h>
 
 #include "../block.h"
 
@@ -30,16 +35,23 @@ hreg(unsigned r)
 	return r == RSP ? H_GSP : r >= R9 && r <= R11 ? H_NONE : r;
 }
 
-enum { COLD_MISS, COLD_EXIT };
+enum { COLD_MISS, COLD_EXIT, COLD_RUN, COLD_TLB };
 struct cold {
 	uint8_t		kind;
-	uint8_t		set, acc, cls, live;	/* COLD_MISS */
+	uint8_t		set, acc, cls, live;	/* COLD_MISS; live: see FLAGS_* */
 	uint16_t	guest;			/* page offset of the insn */
 	uint32_t	slot;			/* gs offset */
 	uint8_t		*from;			/* rel32 that comes here */
 	uint8_t		*back;
 	struct exit_rec	*exit;			/* COLD_EXIT */
+	int		i, len;			/* COLD_RUN: instructions, */
+	int32_t		disp, first;		/* stack bytes, */
+	unsigned	size;
+	uint8_t		*after;			/* and what follows them */
 };
+
+/* Where flags are at a check. */
+enum { FLAGS_DEAD, FLAGS_HOST, FLAGS_LAZY, FLAGS_N };
 
 struct tr {
 	struct emit	e;
@@ -54,11 +66,19 @@ struct tr {
 	uint16_t	live[BLOCK_INSNS + 1];	/* flags live before insn i */
 	int		i;		/* being emitted */
 	unsigned	lo, hi;		/* page bytes looked at */
-	struct cold	cold[6 * BLOCK_INSNS];
+	struct cold	cold[8 * BLOCK_INSNS];
 	int		ncold;
+	bool		saved;		/* flags are in cpu->lazy */
+	bool		fixed;		/* cold code: they stay where they are */
 	void		*bounce;	/* step: address of the memory operand */
 	bool		ended;		/* control never reaches the next insn */
 };
+
+static inline bool
+rip32(const struct tr *t)
+{
+	return (t->mode & M_SIZE) != M_64;
+}
 
 static inline bool
 tr_live(const struct tr *t)
@@ -72,16 +92,27 @@ extern const uint8_t cls_size[NCLS];
 
 /* stub.c */
 int	stub_init(void);
-extern const uint8_t *stub_miss[MMU_N][2][NCLS][2];
-extern const uint8_t *stub_ind[MMU_N];	/* jump to rip in S1 */
+extern const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N];
+extern const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N];
+extern const uint8_t *stub_ind[MMU_N];	/* jump to rip in S1; flags lazy */
+extern const uint8_t *stub_find;	/* look for the code at cpu->rip; flags lazy */
 extern const uint8_t *stub_leave;	/* leave; cpu->rip is set */
+extern const uint8_t *stub_away;	/* the same; flags are in save[1] */
 extern const uint8_t *stub_helper;	/* call: cpu->rip set, S2 = insn */
+extern const uint8_t *stub_end;		/* jump: the same, then on at cpu->rip */
 /* Run host code (executable view) until it leaves: exit record number, or ~0. */
 uint32_t stub_enter(struct cpu *, const uint8_t *host);
 
-/* site.c: afterwards the operand is at [S2 + S1] */
-void	site_operand(struct tr *, const struct insn *, const struct operand *,
+/* site.c: afterwards the operand is at [S2 + S1], or for site_operand() where
+ * it says */
+struct place { unsigned base, index; int32_t disp; };
+struct place site_operand(struct tr *, const struct insn *, const struct operand *,
 	    int acc, unsigned size);
+/* n bytes from disp(rsp) for the `len` instructions from t->i on, the first of
+ * which accesses first(rsp) */
+void	site_run(struct tr *, int32_t disp, int32_t first, bool write,
+	    unsigned n, int len);
+void	site_ea(struct tr *, int acc, unsigned size);	/* the address is S1 */
 void	site_reg(struct tr *, unsigned hbase, int32_t disp, bool w64, int acc,
 	    unsigned size);
 /* S1 = effective address (no segment) */
@@ -90,6 +121,7 @@ void	emit_ea(struct tr *, const struct insn *, const struct operand *,
 bool	site_possible(const struct tr *, const struct insn *,
 	    const struct operand *);
 void	emit_cold(struct tr *);
+void	site_sample(const struct block *, unsigned guest);
 
 /* copy.c */
 void	copy_insn(struct tr *, const struct insn *);
@@ -97,17 +129,42 @@ void	emit_get(struct tr *, unsigned dst, unsigned guest_reg);
 
 /* branch.c */
 bool	branch_insn(struct tr *, const struct insn *);	/* false: not one */
-bool	stack_insn(struct tr *, const struct insn *);
+void	emit_return(struct tr *, const struct insn *, unsigned size);
 void	emit_helper(struct tr *, const struct insn *, bool ends);
 void	emit_exit(struct tr *, int32_t delta, int kind);
-void	emit_goto(struct tr *, uint8_t *from, int32_t delta, bool poll);
+void	emit_rip(struct tr *, unsigned dst, int32_t delta);
+
+/* stack.c */
+bool	stack_insn(struct tr *, const struct insn *);
+/* Several from t->i on at once: how many; 0: none. */
+int	stack_run(struct tr *);
+unsigned stack_size(const struct tr *, const struct insn *);
+void	emit_sp(struct tr *, int32_t by);
+void	emit_push_gs(struct tr *, unsigned size, uint32_t off);
+
+/* flags.c */
+void	flags_put(struct emit *);
+void	flags_get(struct emit *);
+uint64_t flags_decode(uint16_t lazy);
+uint16_t flags_encode(uint64_t fl);
+bool	flags_free(struct tr *);
+void	flags_sync(struct tr *);
+void	flags_leave(struct tr *);
+
+/* inline.c: instructions C would execute; false: not this one */
+bool	inline_insn(struct tr *, const struct insn *);
 
 /* lift.c */
 enum class { CL_COPY, CL_BRANCH, CL_STACK, CL_HELPER, CL_END, CL_NOTHING,
 	CL_CLI };
+void	emit_one(struct tr *, const struct insn *);
 enum class insn_class(uint32_t mode, const struct insn *);
+uint16_t kills(const struct insn *);	/* flags certainly replaced */
+void	note_pc(struct tr *);		/* host code from here is of in[t->i] */
+const struct insn *keep(const struct insn *);	/* as long as blocks are */
 struct block *lift(struct cpu *, uint64_t gpa, const uint8_t *page);
-bool	writes_flags(const struct insn *, uint16_t *kill);
+struct block *lift_crossing(struct cpu *, uint64_t gpa, const uint8_t *page,
+	    const struct insn *, uint64_t gpa2);
 
 /* step.c; scratch code: the last few instructions run one at a time */
 #define SCRATCH_N	8
@@ -117,7 +174,12 @@ void	x86_run_insn(struct cpu *, const struct insn *);
 bool	fpu_usable(uint32_t mode, const struct insn *);
 
 /* in C, called by stubs */
+/* how: MMU set, ACC_* << 4, bytes << 8 */
+#define MISS_SAMPLE	0x80
+#define MISS_LAZY	0x40		/* flags are in cpu->lazy */
 void	jit_miss(struct cpu *, uint64_t linear, const void *ret, unsigned how);
 void	jit_helper(struct cpu *, const struct insn *);
+const uint8_t *jit_end(struct cpu *, const struct insn *);
+const uint8_t *jit_find(struct cpu *);
 
 #endif

@@ -67,9 +67,10 @@ special(uint16_t m)
 	case ZYDIS_MNEMONIC_SWAPGS: case ZYDIS_MNEMONIC_WRFSBASE:
 	case ZYDIS_MNEMONIC_WRGSBASE: case ZYDIS_MNEMONIC_WRMSR:
 	case ZYDIS_MNEMONIC_LOOPE: case ZYDIS_MNEMONIC_LOOPNE:
+	case ZYDIS_MNEMONIC_STI:
 		return CL_HELPER;
 	case ZYDIS_MNEMONIC_CLAC: case ZYDIS_MNEMONIC_STAC:
-	case ZYDIS_MNEMONIC_STI: case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPF:
 	case ZYDIS_MNEMONIC_POPFD: case ZYDIS_MNEMONIC_POPFQ:
 	case ZYDIS_MNEMONIC_HLT: case ZYDIS_MNEMONIC_INT:
 	case ZYDIS_MNEMONIC_INT1: case ZYDIS_MNEMONIC_INT3:
@@ -167,7 +168,7 @@ insn_class(uint32_t mode, const struct insn *in)
 }
 
 /* Flags an instruction certainly replaces. */
-static uint16_t
+uint16_t
 kills(const struct insn *in)
 {
 	switch (in->mnem) {
@@ -270,7 +271,7 @@ liveness(struct tr *t)
 	}
 }
 
-static const struct insn *
+const struct insn *
 keep(const struct insn *in)
 {
 	struct insn *k = &jit.ins[jit.nins++];
@@ -279,41 +280,7 @@ keep(const struct insn *in)
 	return k;
 }
 
-static void
-emit_cli(struct tr *t, const struct insn *in)
-{
-	struct emit *e = &t->e;
-
-	if (MODE_CPL(t->mode) != 0 || t->mode & M_VM86) {
-		emit_helper(t, keep(in), true);
-		return;
-	}
-	/* mov, btr would touch CF: clear bit 9 through the byte it is in:
-	 * IF is bit 1 of byte 1, whose other bits emitted code leaves alone */
-	e8(e, 0x65);				/* movzx S1, byte */
-	e_rex(e, 0, S1, H_NONE, H_NONE, 0);
-	e8(e, 0x0f);
-	e8(e, 0xb6);
-	e_mem(e, S1, H_NONE, H_NONE, 0, (int32_t)GS(eflags) + 1);
-	e_ld_gs(e, S2, GS(k_not_if));
-	/* pext+pdep: drop bit 1, put a zero there; no flags involved */
-	e8(e, 0xc4);				/* pext S1, S1, S2 */
-	e8(e, 0x42);
-	e8(e, 0x80 | (~S1 & 15) << 3 | 2);
-	e8(e, 0xf5);
-	e8(e, 0xc0 | (S1 & 7) << 3 | (S2 & 7));
-	e8(e, 0xc4);				/* pdep S1, S1, S2 */
-	e8(e, 0x42);
-	e8(e, 0x80 | (~S1 & 15) << 3 | 3);
-	e8(e, 0xf5);
-	e8(e, 0xc0 | (S1 & 7) << 3 | (S2 & 7));
-	e8(e, 0x65);				/* mov byte, S1b */
-	e_rex(e, 0, S1, H_NONE, H_NONE, 1);
-	e8(e, 0x88);
-	e_mem(e, S1, H_NONE, H_NONE, 0, (int32_t)GS(eflags) + 1);
-}
-
-static void
+void
 emit_one(struct tr *t, const struct insn *in)
 {
 	unsigned i;
@@ -322,7 +289,8 @@ emit_one(struct tr *t, const struct insn *in)
 	case CL_NOTHING:
 		return;
 	case CL_CLI:
-		emit_cli(t, in);
+		if (!inline_insn(t, in))
+			emit_helper(t, keep(in), true);
 		return;
 	case CL_STACK:
 		if (!stack_insn(t, in))
@@ -333,10 +301,12 @@ emit_one(struct tr *t, const struct insn *in)
 			emit_helper(t, keep(in), true);
 		return;
 	case CL_END:
-		emit_helper(t, keep(in), true);
+		if (!inline_insn(t, in))
+			emit_helper(t, keep(in), true);
 		return;
 	case CL_HELPER:
-		emit_helper(t, keep(in), false);
+		if (!inline_insn(t, in))
+			emit_helper(t, keep(in), false);
 		return;
 	case CL_COPY:
 		break;
@@ -359,19 +329,10 @@ ends(const struct tr *t, const struct insn *in)
 	return k == CL_BRANCH || k == CL_END;
 }
 
-/*
- * Translate the block at guest-physical `gpa`, whose page is readable at
- * `page`.  NULL: the first instruction does not decode or crosses the page;
- * the caller executes it by x86_step().
- */
-struct block *
-lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
+static void
+begin(struct tr *t, struct cpu *c, uint64_t gpa, const uint8_t *page)
 {
 	static struct insn insns[BLOCK_INSNS];
-	static struct tr tr;
-	struct tr *t = &tr;
-	unsigned off = gpa & 0xfff;
-	int n;
 
 	t->c = c;
 	t->mode = c->mode;
@@ -379,31 +340,40 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 	t->page = page;
 	t->in = insns;
 	t->n = t->ncold = 0;
-	t->lo = off;
+	t->lo = gpa & 0xfff;
 	t->bounce = NULL;
-	t->ended = false;
-	while (t->n < BLOCK_INSNS && off < 4096) {
-		n = x86_decode(c->mode, page + off, 4096 - off, &insns[t->n]);
-		if (n <= 0 || !x86_allowed(c, &insns[t->n]))
-			break;
-		t->off[t->n++] = (uint16_t)off;
-		off += (unsigned)n;
-		if (ends(t, &insns[t->n - 1]))
-			break;
-	}
-	if (!t->n)
-		return NULL;
+	t->ended = t->saved = t->fixed = false;
+}
+
+void
+note_pc(struct tr *t)
+{
+	t->b->pc[t->b->npc++] = (struct pcmap){
+		(uint16_t)(t->e.p - t->b->host),
+		(uint16_t)(t->off[t->i] | (t->saved ? PC_LAZY : 0)) };
+}
+
+/* Emit what has been decoded; page offset `off` is behind it. */
+static struct block *
+finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
+{
+	int run;
+
 	t->off[t->n] = (uint16_t)off;
 	t->hi = off;
 	liveness(t);
 
-	t->b = block_new(gpa, c->mode);
+	t->b = block_new(gpa, mode);
 	t->e = (struct emit){ .p = t->b->host, .end = t->b->host + BLOCK_ROOM,
 		.rx = jit.rx_off };
 	for (t->i = 0; t->i < t->n; t->i++) {
-		t->b->pc[t->b->npc++] = (struct pcmap){
-			(uint16_t)(t->e.p - t->b->host), t->off[t->i] };
-		emit_one(t, &insns[t->i]);
+		flags_sync(t);
+		note_pc(t);
+		run = stack_run(t);
+		if (run)
+			t->i += run - 1;
+		else
+			emit_one(t, &t->in[t->i]);
 		if (t->ended)
 			break;
 	}
@@ -412,6 +382,12 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 		emit_exit(t, (int32_t)off, EXIT_LINK);
 	}
 	emit_cold(t);
+	if (t->live[0]) {
+		t->b->entry = t->e.p;
+		flags_get(&t->e);
+		e_jmp_to(&t->e, t->b->host);
+	} else
+		t->b->entry = t->b->host;
 	while (t->e.p - t->b->host < BLOCK_MIN)
 		e8(&t->e, 0xcc);
 	t->b->live_out = t->live[t->n];
@@ -419,7 +395,52 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 	t->b->lo = (uint16_t)t->lo;
 	t->b->hi = (uint16_t)t->hi;
 	jit.guest_bytes += off - (gpa & 0xfff);
-	block_protect(c, gpa);
+	block_protect(t->c, gpa);
 	block_commit(t->b, t->e.p);
 	return t->b;
+}
+
+/*
+ * Translate the block at guest-physical `gpa`, whose page is readable at
+ * `page`.  NULL: the first instruction does not decode or crosses the page;
+ * the caller executes it by x86_step().
+ */
+struct block *
+lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
+{
+	static struct tr tr;
+	struct tr *t = &tr;
+	unsigned off = gpa & 0xfff;
+	int n;
+
+	begin(t, c, gpa, page);
+	while (t->n < BLOCK_INSNS && off < 4096) {
+		n = x86_decode(c->mode, page + off, 4096 - off, &t->in[t->n]);
+		if (n <= 0 || !x86_allowed(c, &t->in[t->n]))
+			break;
+		t->off[t->n++] = (uint16_t)off;
+		off += (unsigned)n;
+		if (ends(t, &t->in[t->n - 1]))
+			break;
+	}
+	return t->n ? finish(t, gpa, off, c->mode) : NULL;
+}
+
+/* The same for the one instruction at gpa, which goes on in page gpa2. */
+struct block *
+lift_crossing(struct cpu *c, uint64_t gpa, const uint8_t *page,
+    const struct insn *in, uint64_t gpa2)
+{
+	static struct tr tr;
+	struct tr *t = &tr;
+	struct block *b;
+
+	begin(t, c, gpa, page);
+	t->in[0] = *in;
+	t->off[0] = gpa & 0xfff;
+	t->n = 1;
+	b = finish(t, gpa, (gpa & 0xfff) + in->len, c->mode | MODE_CROSS);
+	block_protect(c, gpa2);
+	block_twin(b, gpa2, (gpa & 0xfff) + in->len - 4096);
+	return b;
 }

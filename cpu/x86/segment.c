@@ -312,5 +312,11 @@ x86_mode(struct cpu *c)
 		m |= 1 << 15;
 	if (c->dr[7] & 0xff)
 		m |= M_BRK;
+	if (c->cr4 & CR4_SMAP && c->cpl == 0)
+		m |= M_SMAP;
+	if (c->cr4 & CR4_TSD && c->cpl != 0)
+		m |= M_TSD;
+	if (c->cr4 & CR4_FSGSBASE)
+		m |= M_FSGS;
 	c->mode = m;
 }

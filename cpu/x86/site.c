@@ -5,11 +5,12 @@
  * touched last and the host page behind it.
  *
  *	lea	EA, S1
- *	xor	gs:slot.tag, S1		S1 = offset in the page if it is the one
- *	cmp	$4096-size, S1		also catches a crossing
+ *	mov	S1, S2
+ *	xor	gs:slot.tag, S2		S2 = offset in the page if it is the one
+ *	cmp	$4096-size, S2		also catches a crossing
  *	ja	cold
  * back: mov	gs:slot.addend, S2
- *	OP	(S2, S1)
+ *	OP	(S2, S1)		or OP disp(S2, base), which waits less
  *
  * Where the guest's flags are live the same is done with not, lea, pext and
  * jrcxz, which leave them alone, rcx being put away meanwhile.  Slots are
@@ -99,36 +100,99 @@ emit_ea(struct tr *t, const struct insn *in, const struct operand *o,
 	}
 }
 
+/*
+ * Sites whose slot is refilled again and again look into the TLB instead: those
+ * found twice by sampling.  By the instruction's physical address, hashed; one
+ * that shares a bit with another is no worse off.
+ */
+#define HOT_N	65536
+static uint64_t hot[HOT_N / 64];
+static struct { uint32_t key, n; } sampled[1024];
+
+static uint32_t
+hot_key(const struct block *b, unsigned guest)
+{
+	return (uint32_t)(((b->key & ~0xfffull) + guest) *
+	    0x9e3779b97f4a7c15ull >> 32);
+}
+
+void
+site_sample(const struct block *b, unsigned guest)
+{
+	uint32_t k = hot_key(b, guest), i = k % 1024, bit = k % HOT_N;
+
+	if (sampled[i].key != k)
+		sampled[i].n = 0;
+	sampled[i].key = k;
+	if (++sampled[i].n < 2 || hot[bit / 64] >> (bit % 64) & 1)
+		return;
+	hot[bit / 64] |= 1ull << (bit % 64);
+	block_drop(b);
+}
+
+static bool
+is_hot(const struct tr *t)
+{
+	uint32_t bit = hot_key(t->b, t->off[t->i]) % HOT_N;
+
+	return hot[bit / 64] >> (bit % 64) & 1;
+}
+
+static struct cold *
+new_cold(struct tr *t, unsigned kind, int acc, unsigned cls)
+{
+	struct cold *k = &t->cold[t->ncold++];
+
+	*k = (struct cold){ .kind = (uint8_t)kind, .set = (uint8_t)t->set,
+		.acc = (uint8_t)acc, .cls = (uint8_t)cls,
+		.live = !tr_live(t) ? FLAGS_DEAD : t->saved ? FLAGS_LAZY :
+		    FLAGS_HOST, .guest = (uint16_t)(t->off[t->i] |
+		    (t->saved ? PC_LAZY : 0)) };
+	return k;
+}
+
+/* rcx = page number, or something, of S1 - page + disp */
 static void
-check(struct tr *t, int acc, unsigned size)
+emit_diff(struct emit *e, int32_t disp)
+{
+	e_not(e, H_CX);
+	e_lea(e, 1, H_CX, H_CX, S1, 0, disp + 1);
+	e_pext_gs(e, H_CX, H_CX, GS(k_hi52));
+}
+
+/* Through the slot.  A run has its own way to miss. */
+static struct cold *
+check_slot(struct tr *t, unsigned kind, int acc, unsigned cls, unsigned size)
 {
 	struct emit *e = &t->e;
-	unsigned cls = cls_of(size), i = next_slot++ % SLOT_N;
+	unsigned i = next_slot++ % SLOT_N;
 	uint32_t slot = GS(slot) + ((t->set * 2 + (unsigned)acc) * SLOT_N + i) *
 	    (uint32_t)sizeof(struct tlbe);
-	struct cold *k = &t->cold[t->ncold++];
+	struct cold *k;
 	uint8_t *hit;
 
-	*k = (struct cold){ .kind = COLD_MISS, .set = (uint8_t)t->set,
-		.acc = (uint8_t)acc, .cls = (uint8_t)cls,
-		.live = tr_live(t), .guest = t->off[t->i], .slot = slot };
-	if (!k->live) {
-		e_gs(e, 1, 0x33, S1, slot);
-		e_alu_ri(e, 1, 7, S1, 4096 - cls_size[cls]);
+	flags_free(t);
+	k = new_cold(t, kind, acc, cls);
+	k->slot = slot;
+	if (k->live != FLAGS_HOST) {
+		e_mov_rr(e, 1, S2, S1);
+		e_gs(e, 1, 0x33, S2, slot);
+		e_alu_ri(e, 1, 7, S2, 4096 - (int32_t)size);
 		k->from = e_jcc(e, 7);
 		k->back = e->p;
 	} else {
 		e_st_gs(e, H_CX, GS(save[0]));
 		e_ld_gs(e, H_CX, slot);
 		e_not(e, H_CX);
-		e_lea(e, 1, S1, H_CX, S1, 0, 1);
+		e_lea(e, 1, S2, H_CX, S1, 0, 1);
 		/* both ends inside: an operand that ends in the page may
 		 * begin before it */
-		e_pext_gs(e, S2, S1, GS(k_hi52));
-		e_lea(e, 1, H_CX, S1, H_NONE, 0, cls_size[cls] - 1);
-		e_pext_gs(e, H_CX, H_CX, GS(k_hi52));
-		if (size > 1)
+		e_pext_gs(e, H_CX, S2, GS(k_hi52));
+		if (size > 1) {
+			e_lea(e, 1, S2, S2, H_NONE, 0, (int32_t)size - 1);
+			e_pext_gs(e, S2, S2, GS(k_hi52));
 			e_lea(e, 1, H_CX, H_CX, S2, 0, 0);
+		}
 		hit = e_jrcxz(e);
 		k->from = e_jmp(e);
 		e_here8(e, hit);
@@ -136,6 +200,135 @@ check(struct tr *t, int acc, unsigned size)
 		k->back = e->p;
 	}
 	e_ld_gs(e, S2, slot + 8);
+	return k;
+}
+
+/* [reg + disp] of gs */
+static void
+e_gs_reg(struct emit *e, unsigned op, unsigned r, unsigned base, uint32_t disp)
+{
+	e8(e, 0x65);
+	e_op_mem(e, 1, op, r, base, H_NONE, (int32_t)disp);
+}
+
+/* Through the TLB. */
+static void
+check_tlb(struct tr *t, int acc, unsigned cls)
+{
+	struct emit *e = &t->e;
+	uint32_t tlb = GS(tlb) + (t->set * 2 + (unsigned)acc) *
+	    (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
+	struct cold *k;
+	uint8_t *one, *two, *no;
+
+	flags_free(t);
+	k = new_cold(t, COLD_TLB, acc, cls);
+	k->slot = tlb;
+	k->back = e->p;
+	if (k->live != FLAGS_HOST) {
+		e_mov_rr(e, 1, S2, S1);
+		e_rex(e, 1, 0, H_NONE, S2, 0);	/* shr $8, S2 */
+		e8(e, 0xc1);
+		e8(e, 0xe8 | (S2 & 7));
+		e8(e, 8);
+		e_alu_ri(e, 0, 4, S2, (TLB_N - 1) << 4);
+		e_gs_reg(e, 0x33, S1, S2, tlb);
+		e_alu_ri(e, 1, 7, S1, 4096 - cls_size[cls]);
+		k->from = e_jcc(e, 7);
+		e_gs_reg(e, 0x33, S1, S2, tlb);
+	} else {
+		e_st_gs(e, H_CX, GS(save[0]));
+		e_pext_gs(e, S2, S1, GS(k_tlbmask));
+		e_lea(e, 1, S2, H_NONE, S2, 3, 0);
+		e_lea(e, 1, S2, S2, S2, 0, 0);
+		e_gs_reg(e, 0x8b, H_CX, S2, tlb);
+		emit_diff(e, 0);
+		one = e_jrcxz(e);
+		no = e->p;
+		k->from = e_jmp(e);
+		e_here8(e, one);
+		e_gs_reg(e, 0x8b, H_CX, S2, tlb);
+		emit_diff(e, cls_size[cls] - 1);
+		two = e_jrcxz(e);
+		e_jmp_to(e, no);
+		e_here8(e, two);
+		e_ld_gs(e, H_CX, GS(save[0]));
+	}
+	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
+}
+
+/* The linear address in S1 may be accessed: what to add to it goes to S2. */
+static void
+check(struct tr *t, int acc, unsigned size)
+{
+	unsigned cls = cls_of(size);
+
+	if (is_hot(t))
+		check_tlb(t, acc, cls);
+	else
+		check_slot(t, COLD_MISS, acc, cls, cls_size[cls]);
+}
+
+void
+site_run(struct tr *t, int32_t disp, int32_t first, bool write, unsigned n,
+    int len)
+{
+	struct cold *k;
+
+	e_lea(&t->e, !rip32(t), S1, H_GSP, H_NONE, 0, disp);
+	/* any class will do: crossing has been ruled out when it is used */
+	k = check_slot(t, COLD_RUN, write ? ACC_WRITE : ACC_READ, 0, n);
+	k->i = t->i;
+	k->len = len;
+	k->disp = disp;
+	k->first = first;
+	k->size = n;
+}
+
+/*
+ * The stack's page is not the slot's: look it up, unless the run crosses a page
+ * boundary; then one instruction after the other.
+ */
+static void
+cold_run(struct tr *t, struct cold k)
+{
+	struct emit *e = &t->e;
+	uint8_t *same;
+	int i;
+
+	if (k.live != FLAGS_HOST)
+		e_st_gs(e, H_CX, GS(save[0]));
+	e_lea(e, !rip32(t), H_CX, H_GSP, H_NONE, 0, k.disp);
+	e_pext_gs(e, S1, H_CX, GS(k_hi52));
+	e_lea(e, !rip32(t), H_CX, H_GSP, H_NONE, 0,
+	    k.disp + (int32_t)k.size - 1);
+	e_pext_gs(e, H_CX, H_CX, GS(k_hi52));
+	e_not(e, S1);
+	e_lea(e, 1, H_CX, H_CX, S1, 0, 1);
+	same = e_jrcxz(e);
+	e_ld_gs(e, H_CX, GS(save[0]));
+	k.from = e_jmp(e);
+	e_here8(e, same);
+	e_ld_gs(e, H_CX, GS(save[0]));
+	/* a page fault is the first instruction's, which is in the same page */
+	e_lea(e, !rip32(t), S1, H_GSP, H_NONE, 0, k.first);
+	t->b->pc[t->b->npc++] = (struct pcmap){
+		(uint16_t)(e->p - t->b->host), k.guest };
+	e_mov_ri32(e, S2, k.slot);
+	e_call_to(e, stub_miss[k.set][k.acc][k.cls][k.live]);
+	e_lea(e, !rip32(t), S1, H_GSP, H_NONE, 0, k.disp);
+	e_jmp_to(e, k.back);
+	e_patch(k.from, e->p);
+	t->ended = false;
+	t->saved = k.live == FLAGS_LAZY;
+	t->fixed = true;
+	for (i = k.i; i < k.i + k.len; i++) {
+		t->i = i;
+		note_pc(t);
+		emit_one(t, &t->in[i]);
+	}
+	if (!t->ended)
+		e_jmp_to(e, k.after);
 }
 
 /* Can the operand be reached by emitted code in this mode? */
@@ -156,16 +349,29 @@ site_possible(const struct tr *t, const struct insn *in,
 	return t->mode & (M_FLAT_ES << o->seg);
 }
 
-void
+struct place
 site_operand(struct tr *t, const struct insn *in, const struct operand *o,
     int acc, unsigned size)
 {
+	struct place p = { S2, S1, 0 };
+
 	if (t->bounce) {
 		e_mov_ri(&t->e, S2, (uint64_t)t->bounce);
 		e_mov_ri32(&t->e, S1, 0);
-		return;
+		return p;
 	}
 	emit_ea(t, in, o, S1, true);
+	check(t, acc, size);
+	/* without waiting for S1 where the address is one register */
+	if (in->addrsize == 8 && o->base < 16 && hreg(o->base) != H_NONE &&
+	    o->index == 0xff && o->seg != FS && o->seg != GS)
+		p = (struct place){ S2, hreg(o->base), (int32_t)o->disp };
+	return p;
+}
+
+void
+site_ea(struct tr *t, int acc, unsigned size)
+{
 	check(t, acc, size);
 }
 
@@ -187,7 +393,21 @@ emit_cold(struct tr *t)
 	for (i = 0; i < t->ncold; i++) {
 		k = &t->cold[i];
 		e_patch(k->from, e->p);
-		if (k->kind == COLD_MISS) {
+		if (k->kind == COLD_RUN) {
+			cold_run(t, *k);
+		} else if (k->kind == COLD_TLB) {
+			if (k->live == FLAGS_HOST)
+				e_ld_gs(e, H_CX, GS(save[0]));
+			else
+				e_gs_reg(e, 0x33, S1, S2, k->slot);
+			t->b->pc[t->b->npc++] = (struct pcmap){
+				(uint16_t)(e->p - t->b->host), k->guest };
+			e_call_to(e,
+			    stub_tmiss[k->set][k->acc][k->cls][k->live]);
+			e_jmp_to(e, k->back);
+		} else if (k->kind == COLD_MISS) {
+			if (k->live == FLAGS_HOST)
+				e_ld_gs(e, H_CX, GS(save[0]));
 			t->b->pc[t->b->npc++] = (struct pcmap){
 				(uint16_t)(e->p - t->b->host), k->guest };
 			e_mov_ri32(e, S2, k->slot);
@@ -195,6 +415,8 @@ emit_cold(struct tr *t)
 			e_jmp_to(e, k->back);
 		} else {
 			k->exit->cold = e->p;
+			if (k->live == FLAGS_LAZY)
+				flags_get(e);
 			e_mov_ri32(e, S1, (uint32_t)(k->exit - jit.ex));
 			e_jmp_to(e, jit.stub_exit);
 		}

@@ -477,6 +477,13 @@ take_flags(struct cpu *c)
 	    (c->save[1] & FL_STATUS);
 }
 
+static void
+take_lazy(struct cpu *c)
+{
+	c->eflags = (c->eflags & ~(uint64_t)FL_STATUS) |
+	    flags_decode(c->lazy);
+}
+
 /*
  * A memory access whose page is not in the TLB.  Returns to try again when it
  * is now; otherwise does the whole instruction in C and leaves.
@@ -489,9 +496,16 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	struct tlbe *t;
 	struct walk w;
 
+	if (how & MISS_SAMPLE) {
+		site_sample(b, (unsigned)block_guest(b, ret));
+		return;
+	}
 	c->rip = (c->ripbase + (uint64_t)block_guest(b, ret)) &
 	    rip_mask(c);
-	take_flags(c);
+	if (how & MISS_LAZY)
+		take_lazy(c);
+	else
+		take_flags(c);
 	if ((int64_t)(linear << 16) >> 16 == (int64_t)linear &&
 	    (linear & 0xfff) + size <= 4096) {
 		if (x86_walk(c, linear, (int)acc, set, &w) < 0)
@@ -528,4 +542,27 @@ jit_helper(struct cpu *c, const struct insn *in)
 	c->ripbase = ripbase;		/* native() uses it */
 	if (!c->xlive)
 		cpu_fpu_load(c);
+}
+
+/* The same for the last of a block; where to go on. */
+const uint8_t *
+jit_end(struct cpu *c, const struct insn *in)
+{
+	uint64_t fl;
+
+	take_flags(c);
+	fl = c->eflags;
+	c->n_helper++;
+	x86_run_insn(c, in);
+	if (c->eflags & ~fl & FL_IF && irq_ready(c))
+		cpu_exit_loop(c);
+	return jit_next(c);
+}
+
+/* A target that is not in the jump cache. */
+const uint8_t *
+jit_find(struct cpu *c)
+{
+	take_lazy(c);
+	return jit_next(c);
 }

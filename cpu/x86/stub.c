@@ -12,9 +12,11 @@
 #include "jit.h"
 
 const uint8_t cls_size[NCLS] = { 1, 2, 4, 8, 16, 32, 64, 128 };
-const uint8_t *stub_miss[MMU_N][2][NCLS][2];
+const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N];
+const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N];
 const uint8_t *stub_ind[MMU_N];
-const uint8_t *stub_leave, *stub_helper;
+const uint8_t *stub_leave, *stub_away, *stub_helper, *stub_end;
+const uint8_t *stub_find;
 static const uint8_t *enter;
 
 static const uint8_t saved[] = { H_BX, H_BP, H_12, H_13, H_14, H_15 };
@@ -94,24 +96,40 @@ e_gs_at(struct emit *e, unsigned op, unsigned reg, unsigned base, int disp)
 	e_op_mem(e, 1, op, reg, base, H_NONE, disp);
 }
 
+/* Flags: kept in save[1]; where they are not live they are anything. */
+static void
+slow_miss(struct emit *e, uint32_t how, unsigned ret)
+{
+	save_regs(e);
+	e_st_gs(e, S1, GS(save[6]));
+	e_st_gs(e, S2, GS(save[7]));
+	e_mov_rr(e, 1, H_SI, S1);
+	e_ld(e, 1, H_DX, H_SP, H_NONE, (int32_t)ret);
+	e_mov_ri32(e, H_CX, how);
+	self(e);
+	call_c(e, jit_miss);
+	load_regs(e);
+	e_ld_gs(e, S1, GS(save[6]));
+	e_ld_gs(e, S2, GS(save[7]));
+}
+
 /*
- * Entered by a call from a site's cold code; returns to the site just before
- * it loads the slot's addend, with S1 the offset in the page.
+ * A slot's page is another: called by a site's cold code with the linear
+ * address in S1 and the slot's gs offset in S2; returns with S1 as it was and
+ * the slot filled.
  */
 static void
-make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int live)
+make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
 {
-	uint8_t *retry, *slow, *skip;
+	bool live = flags == FLAGS_HOST;
+	uint8_t *retry, *slow, *skip, *high, *full, *sample;
 	uint32_t tlb = GS(tlb) +
 	    (set * 2 + acc) * (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
+	uint32_t how = set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
+	    (flags == FLAGS_LAZY ? MISS_LAZY : 0);
 
-	/* S1 back to the linear address; S2 = gs offset of the slot */
-	if (live) {
-		e_ld_gs(e, H_CX, GS(save[0]));
+	if (live)
 		e_pushf(e);
-		e_gs_at(e, 0x03, S1, S2, 0);	/* add slot.tag, S1 */
-	} else
-		e_gs_at(e, 0x33, S1, S2, 0);	/* xor slot.tag, S1 */
 	e_st_gs(e, H_AX, GS(save[4]));
 	e_st_gs(e, H_CX, GS(save[5]));
 	retry = e->p;
@@ -124,85 +142,110 @@ make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int live)
 	e8(e, 0x4c); e8(e, 0x31); e8(e, 0xc9);			/* xor r9, rcx */
 	e_alu_ri(e, 1, 7, H_CX, 4096 - cls_size[cls]);
 	slow = e_jcc(e, 7);					/* ja */
+	e8(e, 0x65); e8(e, 0x80);				/* addb $1 */
+	e_mem(e, 0, H_NONE, H_NONE, 0, (int32_t)GS(sample));
+	e8(e, 1);
+	sample = e_jcc(e, 2);					/* jc */
 	/* hit: copy the entry to the slot */
 	e8(e, 0x65);
 	e_op_mem(e, 1, 0x8b, H_AX, H_AX, H_NONE, (int32_t)tlb + 8);
 	e_gs_at(e, 0x89, H_AX, S2, 8);
-	e8(e, 0x49); e8(e, 0x31); e8(e, 0xc9);			/* xor rcx, r9 */
-	e_gs_at(e, 0x89, S1, S2, 0);
-	e_mov_rr(e, 1, S1, H_CX);
-	/* log it for the next flush */
-	e_gs(e, 0, 0x8b, H_CX, GS(slot_nlog[set]));
-	e_alu_ri(e, 0, 7, H_CX, FLUSH_LOG);
-	skip = e_jcc(e, 7);
+	e8(e, 0x4c); e8(e, 0x31); e8(e, 0xc9);			/* rcx = tag */
+	e_gs_at(e, 0x8b, H_AX, S2, 0);				/* old tag */
+	e_gs_at(e, 0x89, H_CX, S2, 0);
+	/* log it for the next flush, unless it is in the upper half (flags of
+	 * the xor) or has been: the old tag is in the lower half */
+	high = e_jcc(e, 8);					/* js */
+	e8(e, 0x48); e8(e, 0x85); e8(e, 0xc0);			/* test rax */
+	skip = e_jcc(e, 9);					/* jns */
+	e_gs(e, 0, 0x8b, H_CX, GS(slot_log[set].n));
+	e_alu_ri(e, 0, 7, H_CX, 2 * SLOT_N);
+	full = e_jcc(e, 7);
 	e_lea(e, 0, H_AX, S2, H_NONE, 0,
-	    -(int32_t)(GS(slot) + (set * 2 + acc) *
+	    -(int32_t)(GS(slot) + set * 2 *
 	    (uint32_t)sizeof(((struct cpu *)0)->slot[0][0])));
 	e8(e, 0xc1); e8(e, 0xe8); e8(e, 4);			/* shr $4, eax */
 	e8(e, 0x65); e8(e, 0x66);		/* mov ax, gs:log(,rcx,2) */
 	e8(e, 0x89);
-	e_mem(e, H_AX, H_NONE, H_CX, 1, (int32_t)GS(slot_log[set]));
-	e_gs_imm(e, 0, 0, GS(slot_nlog[set]), 1);
+	e_mem(e, H_AX, H_NONE, H_CX, 1, (int32_t)GS(slot_log[set].i));
+	e_gs_imm(e, 0, 0, GS(slot_log[set].n), 1);
 	e_patch(skip, e->p);
+	e_patch(high, e->p);
+	e_patch(full, e->p);
 	e_ld_gs(e, H_AX, GS(save[4]));
 	e_ld_gs(e, H_CX, GS(save[5]));
 	if (live)
 		e_popf(e);
 	e8(e, 0xc3);
+	/* one refill in 256: is it always the same site? */
+	e_patch(sample, e->p);
+	e_ld_gs(e, H_AX, GS(save[4]));
+	e_ld_gs(e, H_CX, GS(save[5]));
+	slow_miss(e, how | MISS_SAMPLE, live ? 8 : 0);
+	e_jmp_to(e, retry);
 	/* not in the TLB, crosses the page, or no plain memory */
 	e_patch(slow, e->p);
 	e_ld_gs(e, H_AX, GS(save[4]));
 	e_ld_gs(e, H_CX, GS(save[5]));
-	save_regs(e);
-	e_st_gs(e, S1, GS(save[6]));
-	e_st_gs(e, S2, GS(save[7]));
 	if (live) {
 		e_ld(e, 1, H_AX, H_SP, H_NONE, 0);
 		e_st_gs(e, H_AX, GS(save[1]));
-	} else {
-		e_pushf(e);
-		e_pop_gs(e, GS(save[1]));
+		e_ld_gs(e, H_AX, GS(save[4]));
 	}
-	e_mov_rr(e, 1, H_SI, S1);
-	e_ld(e, 1, H_DX, H_SP, H_NONE, live ? 8 : 0);
-	e_mov_ri32(e, H_CX, set | acc << 4 | (uint32_t)cls_size[cls] << 8);
-	self(e);
-	call_c(e, jit_miss);
-	load_regs(e);
-	e_ld_gs(e, S1, GS(save[6]));
-	e_ld_gs(e, S2, GS(save[7]));
+	slow_miss(e, how, live ? 8 : 0);
 	e_jmp_to(e, retry);
 }
 
 /*
- * Jump to the rip in S1 through the jump cache without touching flags.
+ * The TLB has not got it: called with the linear address in S1 by sites that
+ * look there themselves; returns for them to look again.
+ */
+static void
+make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
+{
+	bool live = flags == FLAGS_HOST;
+
+	if (live) {
+		e_pushf(e);
+		e_pop_gs(e, GS(save[1]));
+	}
+	slow_miss(e, set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
+	    (flags == FLAGS_LAZY ? MISS_LAZY : 0), 0);
+	if (live) {
+		e_gs_ff(e, 6, GS(save[1]));
+		e_popf(e);
+	}
+	e8(e, 0xc3);
+}
+
+#define JC(m)	(jc + (uint32_t)__builtin_offsetof(struct jcache, e[0].m))
+/*
+ * Jump to the rip in S1 through the jump cache.  The flags have been put away.
  */
 static void
 make_ind(struct emit *e, unsigned set)
 {
-	uint8_t *hit;
+	uint8_t *miss;
 	uint32_t jc = GS(jc) + set * (uint32_t)sizeof(struct jcache);
 
-	e_st_gs(e, H_CX, GS(save[0]));
 	e_mov_ri32(e, S2, 0);
-	/* crc32 r9, r10 (F2 REX.W 0F 38 F1): a hash that leaves flags alone */
+	/* crc32 r9, r10 (F2 REX.W 0F 38 F1), as chain.c has it */
 	e8(e, 0xf2); e8(e, 0x4d); e8(e, 0x0f); e8(e, 0x38); e8(e, 0xf1);
 	e8(e, 0xc0 | (S2 & 7) << 3 | (S1 & 7));
-	e_pext_gs(e, S2, S2, GS(k_jcmask));
-	e_ld_gs_index(e, H_CX, S2,
-	    jc + (uint32_t)__builtin_offsetof(struct jcache, ntag));
-	e_lea(e, 1, H_CX, H_CX, S1, 0, 0);
-	hit = e_jrcxz(e);
-	e_ld_gs(e, H_CX, GS(save[0]));
-	e_st_gs(e, S1, GS(rip));
-	e_jmp_to(e, stub_leave);
-	e_here8(e, hit);
-	e_ld_gs_index(e, S1, S2,
-	    jc + (uint32_t)__builtin_offsetof(struct jcache, ripbase));
+	e_alu_ri(e, 0, 4, S2, JC_N - 1);
+	e_rex(e, 0, 0, H_NONE, S2, 0);			/* shl $5, S2 */
+	e8(e, 0xc1); e8(e, 0xe0 | (S2 & 7)); e8(e, 5);
+	e_gs_at(e, 0x3b, S1, S2, (int)JC(tag));
+	miss = e_jcc(e, 5);
+	e_gs_at(e, 0x8b, S1, S2, (int)JC(ripbase));
 	e_st_gs(e, S1, GS(ripbase));
-	e_ld_gs(e, H_CX, GS(save[0]));
-	e_jmp_gs_index(e, S2,
-	    jc + (uint32_t)__builtin_offsetof(struct jcache, host));
+	e8(e, 0x65);					/* jmp *gs:host(S2) */
+	e_rex(e, 0, 0, H_NONE, S2, 0);
+	e8(e, 0xff);
+	e_mem(e, 4, S2, H_NONE, 0, (int32_t)JC(host));
+	e_patch(miss, e->p);
+	e_st_gs(e, S1, GS(rip));
+	e_jmp_to(e, stub_find);
 }
 
 static void
@@ -211,13 +254,22 @@ make_leave(struct emit *e)
 	int i;
 
 	save_regs(e);
-	e_pushf(e);
-	e_pop_gs(e, GS(save[1]));
 	e_mov_rr(e, 0, H_AX, S1);
 	e_alu_ri(e, 1, 0, H_SP, 8);
 	for (i = 5; i >= 0; i--)
 		e_pop(e, saved[i]);
 	e8(e, 0xc3);
+}
+
+/* Go on where a C function says. */
+static void
+make_goto(struct emit *e, const uint8_t *(*fn)())
+{
+	self(e);
+	call_c(e, (void *)fn);
+	e_st_gs(e, H_AX, GS(save[2]));
+	load_regs(e);
+	e_gs_ff(e, 4, GS(save[2]));
 }
 
 int
@@ -240,9 +292,14 @@ stub_init(void)
 	load_regs(&e);
 	e_gs_ff(&e, 4, GS(save[0]));
 
+	stub_away = e.p;
+	e_mov_ri32(&e, S1, ~0u);
+	make_leave(&e);
 	stub_leave = e.p;
 	e_mov_ri32(&e, S1, ~0u);
 	jit.stub_exit = e.p;
+	e_pushf(&e);
+	e_pop_gs(&e, GS(save[1]));
 	make_leave(&e);
 
 	/* helper: the return address stays on the stack during the call */
@@ -258,14 +315,26 @@ stub_init(void)
 	load_regs(&e);
 	e8(&e, 0xc3);
 
+	stub_end = e.p;
+	save_regs(&e);
+	e_pushf(&e);
+	e_pop_gs(&e, GS(save[1]));
+	e_mov_rr(&e, 1, H_SI, S2);
+	make_goto(&e, jit_end);
+	stub_find = e.p;
+	save_regs(&e);
+	make_goto(&e, jit_find);
+
 	for (set = 0; set < MMU_N; set++) {
 		stub_ind[set] = e.p;
 		make_ind(&e, set);
 		for (acc = 0; acc < 2; acc++)
 			for (cls = 0; cls < NCLS; cls++)
-				for (live = 0; live < 2; live++) {
+				for (live = 0; live < FLAGS_N; live++) {
 					stub_miss[set][acc][cls][live] = e.p;
 					make_miss(&e, set, acc, cls, live);
+					stub_tmiss[set][acc][cls][live] = e.p;
+					make_tmiss(&e, set, acc, cls, live);
 				}
 	}
 	jit.scratch = e.p;

@@ -90,6 +90,8 @@ enum {
 	M_SHADOW = 1 << 19,	/* one instruction after sti / mov ss */
 	/* outside M_64: FS, GS have a base, but are otherwise as flat data */
 	M_BIG_FS = 1 << 20, M_BIG_GS = 1 << 21,
+	/* CR4 bits emitted code depends on; TSD at CPL 3 only, SMAP at 0 */
+	M_SMAP = 1 << 22, M_TSD = 1 << 23, M_FSGS = 1 << 24,
 };
 #define MODE_CPL(m)	((m) >> 3 & 3)
 #define MODE_MMU(m)	((m) >> 15 & 3)
@@ -101,19 +103,36 @@ enum {
  */
 struct tlbe {
 	uint64_t	tag;		/* linear page address; ~0: empty */
-	uint64_t	addend;		/* host page address */
+	uint64_t	addend;		/* host address - linear address */
 };
 #define TLB_BITS	12
 #define TLB_N		(1u << TLB_BITS)
-#define SLOT_N		1024
-#define JC_N		1024
+#define SLOT_N		4096
+#define JC_N		8192
+#define JC_PAGES	1024
 #define ITLB_N		256
-#define FLUSH_LOG	256
+#define FLUSH_LOG	1024
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-/* Jump cache, one per MMU set: rip -> translated code.  ntag is -rip, so that
- * emitted code can compare without touching flags. */
-struct jcache { uint64_t ntag[JC_N], host[JC_N], ripbase[JC_N]; };
+/* Jump cache, one per MMU set: rip -> translated code. */
+struct jcache {
+	struct { uint64_t tag, host, ripbase, pad; } e[JC_N];
+	uint64_t	pages[JC_PAGES / 64];	/* linear pages that may be in it */
+};
+
+/* Instruction TLB entry: a linear page, what it is, and where. */
+struct itlbe {
+	uint64_t	tag;		/* 1: empty */
+	uint64_t	page;		/* guest-physical */
+	const uint8_t	*host;		/* NULL: not memory */
+	bool		global;
+};
+
+/* Entries of non-global pages filled since the last flush: indices into a
+ * table; n > FLUSH_LOG: too many. */
+struct flush_log { uint32_t n; uint16_t i[FLUSH_LOG + 1]; };
+/* The same for slots of one MMU set; n > 2 * SLOT_N: too many. */
+struct slot_log { uint32_t n; uint16_t i[2 * SLOT_N + 1]; };
 
 struct xsave_area { uint8_t b[4096]; } __attribute__((aligned(64)));
 
@@ -127,6 +146,7 @@ struct cpu {
 	uint32_t	req;		/* REQ_*, atomic */
 	_Atomic uint32_t *poll;		/* irq_page.cpu[index].poll */
 	uint64_t	save[8];	/* emitted code's spill places */
+	uint16_t	lazy;		/* status flags put away: x86/flags.c */
 	void		*host_rsp;	/* C stack of cpu_run at entry */
 	struct block	*last;		/* block exited from, for chaining */
 	uint64_t	exit_site;
@@ -147,6 +167,9 @@ struct cpu {
 	uint8_t		a20;		/* 1: enabled */
 	uint8_t		sipi_vector;
 	uint8_t		xlive;		/* guest FPU state is in host registers */
+	_Atomic bool	irq_ready;	/* an interrupt could be taken */
+	uint8_t		sample;		/* slot refills, modulo 256 */
+	bool		high_local;	/* upper-half page in the TLB, not global */
 	/* exception being delivered, for double faults: -1 none */
 	int		exc_vector;
 	int		exc_pending;	/* raised, not delivered: -1 none */
@@ -163,23 +186,22 @@ struct cpu {
 	struct machine	*m;
 	struct cpu	*self;		/* for emitted code */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
-			n_helper;	/* statistics */
+			n_helper, n_find;	/* statistics */
 	/* operands that have no single address; aligned as they are */
 	uint64_t	bounce[512] __attribute__((aligned(64)));
 
 	/* constants for emitted code */
-	uint64_t	k_hi52, k_jcmask, k_not_if;
+	uint64_t	k_hi52, k_tlbmask, k_not_if, k_status, k_pushf;
+	const _Atomic int64_t *k_tsc;	/* the machine's TSC offset */
 	void		*jb[5];		/* cpu_exit_loop's landing place */
 	uint32_t	jc_mode[MMU_N];	/* mode the jump cache set is valid for */
-	/* non-global entries filled since the last flush, as indices into
-	 * tlb[m] / slot[m] (read and write together); n > FLUSH_LOG: all */
-	uint32_t	tlb_nlog[MMU_N], slot_nlog[MMU_N];
-	uint16_t	tlb_log[MMU_N][FLUSH_LOG + 1],
-			slot_log[MMU_N][FLUSH_LOG + 1];
+	/* tlb[m] (reads and writes have one index), jc[m], itlb; slot[m] */
+	struct flush_log tlb_log[MMU_N], jc_log[MMU_N], itlb_log;
+	struct slot_log	slot_log[MMU_N];
 	/* bit per 1 GiB (mod 1024) in which a large page was entered: INVLPG
 	 * of any address in one drops all of it */
 	uint64_t	large[16];
-	struct { uint64_t tag; uint64_t page; uint8_t *host; } itlb[2][ITLB_N];
+	struct itlbe	itlb[2][ITLB_N];
 
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
 	struct tlbe	slot[MMU_N][2][SLOT_N];

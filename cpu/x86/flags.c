@@ -1,0 +1,154 @@
+/*
+ * flags.c - where the guest's status flags are while a block runs: in the
+ * host's, or put away in cpu->lazy so that memory checks may use the host's.
+ *
+ * They are put away where that is cheaper than checks that leave flags alone,
+ * and always where a block goes on through the jump cache; a block that needs
+ * them begins by taking them back (block.entry).  AH has SF ZF AF PF CF as LAHF
+ * puts them, AL is OF.
+ */
+#include "jit.h"
+
+static void
+e_lazy(struct emit *e, bool store)
+{
+	if (store) {
+		e8(e, 0x65); e8(e, 0x66); e8(e, 0x89);	/* mov ax, gs:lazy */
+		e_mem(e, H_AX, H_NONE, H_NONE, 0, (int32_t)GS(lazy));
+	} else
+		e_movzx_gs(e, 2, H_AX, GS(lazy));
+}
+
+/* Uses S2. */
+void
+flags_put(struct emit *e)
+{
+	e_mov_rr(e, 1, S2, H_AX);
+	e8(e, 0x9f);				/* lahf */
+	e8(e, 0x0f); e8(e, 0x90); e8(e, 0xc0);	/* seto al */
+	e_lazy(e, true);
+	e_mov_rr(e, 1, H_AX, S2);
+}
+
+/* Uses S2. */
+void
+flags_get(struct emit *e)
+{
+	e_mov_rr(e, 1, S2, H_AX);
+	e_lazy(e, false);
+	e8(e, 0x04); e8(e, 0x7f);		/* add $127, al: OF */
+	e8(e, 0x9e);				/* sahf */
+	e_mov_rr(e, 1, H_AX, S2);
+}
+
+uint64_t
+flags_decode(uint16_t lazy)
+{
+	return (lazy >> 8 & (FL_STATUS & 0xff)) | (lazy & 1 ? FL_OF : 0);
+}
+
+uint16_t
+flags_encode(uint64_t fl)
+{
+	return (uint16_t)((fl & 0xff) << 8 | (fl & FL_OF ? 1 : 0));
+}
+
+/* Flags that are live behind instruction i and not of its making. */
+static uint16_t
+through(const struct tr *t, int i)
+{
+	return t->live[i + 1] & ~kills(&t->in[i]);
+}
+
+/* Does the block's end pass flags through the jump cache, or to nobody? */
+static bool
+ends_lazy(const struct tr *t)
+{
+	const struct insn *in = &t->in[t->n - 1];
+	int64_t to = t->off[t->n];
+
+	if (insn_class(t->mode, in) == CL_BRANCH) {
+		if (in->op[0].type != OP_IMM ||
+		    in->mnem == ZYDIS_MNEMONIC_RET)
+			return true;
+		to += in->op[0].disp;
+	}
+	return !t->live[t->n] || to < 0 || to > 4095;
+}
+
+/*
+ * Are flags that pass instruction t->i better put away for its memory check?
+ * Not if it needs them itself.  Otherwise count the checks until they are
+ * overwritten, which is free, or wanted back.
+ */
+static bool
+worth(const struct tr *t)
+{
+	unsigned n = 0, j;
+	int i;
+
+	for (i = t->i; i < t->n; i++) {
+		const struct insn *in = &t->in[i];
+		enum class k = insn_class(t->mode, in);
+
+		if (k == CL_HELPER || k == CL_END || k == CL_CLI ||
+		    in->fl_read & t->live[i])
+			break;
+		if (in->fl_write && through(t, i))
+			break;
+		if (k == CL_STACK)
+			n++;
+		for (j = 0; j < in->nop; j++)
+			n += in->op[j].type == OP_MEM;
+		if (!through(t, i))
+			return true;
+	}
+	if (i == t->i)
+		return false;
+	return n > 1 || (i == t->n && ends_lazy(t));
+}
+
+/* A memory check is about to use the host's flags.  May they be used? */
+bool
+flags_free(struct tr *t)
+{
+	if (!tr_live(t) || t->saved)
+		return true;
+	if (t->bounce || t->fixed || !worth(t))
+		return false;
+	flags_put(&t->e);
+	t->saved = true;
+	note_pc(t);
+	return true;
+}
+
+/* Before instruction t->i: in the host's if it needs them there. */
+void
+flags_sync(struct tr *t)
+{
+	const struct insn *in = &t->in[t->i];
+	enum class k = insn_class(t->mode, in);
+	bool back;
+
+	if (!t->saved)
+		return;
+	if (k == CL_BRANCH)
+		back = in->fl_read || !ends_lazy(t);
+	else if (k == CL_COPY || k == CL_STACK || k == CL_NOTHING)
+		back = in->fl_read & t->live[t->i] ||
+		    (in->fl_write && through(t, t->i));
+	else
+		back = true;
+	if (back)
+		flags_get(&t->e);
+	if (back || (in->fl_write && !through(t, t->i)))
+		t->saved = false;
+}
+
+/* A way out through the jump cache. */
+void
+flags_leave(struct tr *t)
+{
+	if (!t->saved)
+		flags_put(&t->e);
+}
