@@ -284,7 +284,7 @@ load_snapshot(struct img *im, const char *param)
 		return -1;
 	}
 	if (!strncmp(param, "snapshot.", 9)) {
-		opts_parse(&o, param, NULL, &e);
+		opts_text(&o, param, NULL, &e);
 		id = opts_get(&o, "snapshot.id");
 		name = opts_get(&o, "snapshot.name");
 		r = im->drv->snap_load(im, id, name, &e);
@@ -338,7 +338,7 @@ cmd_convert(int argc, char **argv)
 		case 'F': bfmt = optarg; break;
 		case 'C': break;
 		case 'c': c.compressed = true; break;
-		case 'o': opts_parse(&o, optarg, NULL, &e); break;
+		case 'o': opts_text(&o, optarg, NULL, &e); break;
 		case 'l': snap = optarg; break;
 		case 'S':
 			sparse = size_arg("buffer size for sparse output",

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <pthread.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #define KiB	1024ull
 #define MiB	(1024 * KiB)
@@ -62,17 +63,17 @@ void	js_free(struct js *);
 
 /* --------------------------------------------------------------- options */
 
-struct opt {
+struct optval {
 	char		*key, *val;
 	bool		used;
-	struct opt	*next;
+	struct optval	*next;
 };
 struct opts {
-	struct opt	*head;
+	struct optval	*head;
 };
 /* "a=b,c=d" (",," is a comma); a first word without '=' is `first`=word.
  * Appends. */
-int	opts_parse(struct opts *, const char *text, const char *first,
+int	opts_text(struct opts *, const char *text, const char *first,
 	    struct imgerr *);
 int	opts_json(struct opts *, const struct js *, struct imgerr *);
 void	opts_set(struct opts *, const char *key, const char *val);
@@ -98,10 +99,10 @@ int	size_parse(const char *, char unit, uint64_t *);
 char	*size_human(uint64_t, char buf[32]);
 
 /* The creation options a driver knows, for help and checking. */
-enum opt_type { OPT_STR, OPT_BOOL, OPT_SIZE, OPT_NUM };
+enum val_type { VAL_STR, VAL_BOOL, VAL_SIZE, VAL_NUM };
 struct opt_desc {
 	const char	*name;
-	enum opt_type	type;
+	enum val_type	type;
 	const char	*help;
 	const char	*dflt;		/* shown by create when not NULL */
 	bool		amend;		/* amend can change it */
@@ -129,12 +130,17 @@ enum img_flags {
 	IMG_ISPROTO	= 1 << 12,	/* open the protocol layer only */
 	IMG_NOLOCK	= 1 << 13,
 	IMG_FORMAT	= 1 << 14,	/* a format node's own file (locks) */
+	IMG_NOWRITERS	= 1 << 15,	/* locks: nobody else may write, */
+	IMG_NORESIZERS	= 1 << 16,	/* or change the size */
 };
 
 enum img_wflags {
 	IMG_FUA		= 1 << 0,
 	IMG_MAYUNMAP	= 1 << 1,	/* zero: may punch holes */
 	IMG_NOFALLBACK	= 1 << 2,	/* zero: fail rather than write zeros */
+	IMG_NOWAIT	= 1 << 3,	/* vectors: EAGAIN rather than wait for a
+					 * disk or a lock; the host's cache is no
+					 * waiting */
 };
 
 enum img_sflags {
@@ -201,6 +207,11 @@ struct img_driver {
 	void	(*close)(struct img *);
 	int	(*pread)(struct img *, void *, size_t, uint64_t off);
 	int	(*pwrite)(struct img *, const void *, size_t, uint64_t off);
+	/* All of the vector; optional for formats, not for protocols. */
+	int	(*preadv)(struct img *, const struct iovec *, unsigned n,
+		    uint64_t off, int flags);
+	int	(*pwritev)(struct img *, const struct iovec *, unsigned n,
+		    uint64_t off, int flags);
 	/* One cluster (or the tail of the image) at a cluster boundary;
 	 * ENOTSUP if it cannot, EAGAIN if it does not shrink. */
 	int	(*pwritec)(struct img *, const void *, size_t, uint64_t off);
@@ -256,6 +267,9 @@ struct img {
 	bool		raw_ok;		/* `file` offsets are host offsets */
 	bool		dirty;		/* shown as dirty-flag */
 	bool		detect_zero, detect_unmap;
+	bool		auto_ro;	/* read-only where it must be */
+	pthread_rwlock_t cor;		/* IMG_COR: writers share it, a copy
+					 * into this layer has it alone */
 	struct img	*file, *data, *backing;
 	char		*backing_name, *backing_fmt;	/* as recorded */
 	struct opts	backing_opts;
@@ -284,6 +298,19 @@ int	img_create(const char *fmt, const char *filename, struct opts *,
 
 int	img_pread(struct img *, void *, size_t, uint64_t off);
 int	img_pwrite(struct img *, const void *, size_t, uint64_t off, int flags);
+/* Vectors of `n` parts, whose memory may change meanwhile (a guest's).  Flags:
+ * IMG_NOWAIT; writing also IMG_FUA.  After an error what was read or written
+ * is undefined within the range. */
+int	img_preadv(struct img *, const struct iovec *, unsigned n, uint64_t off,
+	    int flags);
+int	img_pwritev(struct img *, const struct iovec *, unsigned n,
+	    uint64_t off, int flags);
+/* Bytes of a vector; copies between one, from byte `skip` on, and memory. */
+uint64_t vec_len(const struct iovec *, unsigned n);
+void	vec_get(const struct iovec *, unsigned n, uint64_t skip, void *,
+	    size_t);
+void	vec_put(const struct iovec *, unsigned n, uint64_t skip, const void *,
+	    size_t);
 int	img_pwritec(struct img *, const void *, size_t, uint64_t off);
 int	img_zero(struct img *, uint64_t off, uint64_t len, int flags);
 int	img_discard(struct img *, uint64_t off, uint64_t len);
@@ -316,6 +343,7 @@ struct img *img_create_file(const char *name, uint64_t size, struct opts *,
 
 /* Locks: bits of enum perm held, and of those denied to others. */
 enum perm { PERM_READ = 1, PERM_WRITE = 2, PERM_UNCHANGED = 4, PERM_RESIZE = 8 };
+/* 1: the file system has no locks. */
 int	lock_file(int fd, int perm, int deny, const char *name,
 	    struct imgerr *);
 

@@ -613,49 +613,49 @@ out:
 /* -------------------------------------------------------------- creation */
 
 static const struct opt_desc q2_opts[] = {
-	{ "backing_file", OPT_STR, "File name of a base image", NULL, true },
-	{ "backing_fmt", OPT_STR, "Image format of the base image", NULL,
+	{ "backing_file", VAL_STR, "File name of a base image", NULL, true },
+	{ "backing_fmt", VAL_STR, "Image format of the base image", NULL,
 	    true },
-	{ "cluster_size", OPT_SIZE, "qcow2 cluster size", "65536" },
-	{ "compat", OPT_STR, "Compatibility level (v2 [0.10] or v3 [1.1])",
+	{ "cluster_size", VAL_SIZE, "qcow2 cluster size", "65536" },
+	{ "compat", VAL_STR, "Compatibility level (v2 [0.10] or v3 [1.1])",
 	    NULL, true },
-	{ "compression_type", OPT_STR,
+	{ "compression_type", VAL_STR,
 	    "Compression method used for image cluster compression", "zlib" },
-	{ "data_file", OPT_STR, "File name of an external data file", NULL,
+	{ "data_file", VAL_STR, "File name of an external data file", NULL,
 	    true },
-	{ "data_file_raw", OPT_BOOL,
+	{ "data_file_raw", VAL_BOOL,
 	    "The external data file must stay valid as a raw image", NULL,
 	    true },
-	{ "encrypt.cipher-alg", OPT_STR, "Name of encryption cipher algorithm" },
-	{ "encrypt.cipher-mode", OPT_STR, "Name of encryption cipher mode" },
-	{ "encrypt.format", OPT_STR,
+	{ "encrypt.cipher-alg", VAL_STR, "Name of encryption cipher algorithm" },
+	{ "encrypt.cipher-mode", VAL_STR, "Name of encryption cipher mode" },
+	{ "encrypt.format", VAL_STR,
 	    "Encrypt the image, format choices: 'aes', 'luks'" },
-	{ "encrypt.hash-alg", OPT_STR, "Name of encryption hash algorithm" },
-	{ "encrypt.iter-time", OPT_NUM, "Time to spend in PBKDF in milliseconds",
+	{ "encrypt.hash-alg", VAL_STR, "Name of encryption hash algorithm" },
+	{ "encrypt.iter-time", VAL_NUM, "Time to spend in PBKDF in milliseconds",
 	    NULL, true },
-	{ "encrypt.keyslot", OPT_NUM,
+	{ "encrypt.keyslot", VAL_NUM,
 	    "Select a single keyslot to modify explicitly", NULL, true, true },
-	{ "encrypt.new-secret", OPT_STR, "New secret to set in the matching "
+	{ "encrypt.new-secret", VAL_STR, "New secret to set in the matching "
 	    "keyslots. Empty string to erase", NULL, true, true },
-	{ "encrypt.old-secret", OPT_STR,
+	{ "encrypt.old-secret", VAL_STR,
 	    "Select all keyslots that match this password", NULL, true, true },
-	{ "encrypt.state", OPT_STR, "Select new state of affected keyslots "
+	{ "encrypt.state", VAL_STR, "Select new state of affected keyslots "
 	    "(active/inactive)", NULL, true, true },
-	{ "encrypt.ivgen-alg", OPT_STR, "Name of IV generator algorithm" },
-	{ "encrypt.ivgen-hash-alg", OPT_STR,
+	{ "encrypt.ivgen-alg", VAL_STR, "Name of IV generator algorithm" },
+	{ "encrypt.ivgen-hash-alg", VAL_STR,
 	    "Name of IV generator hash algorithm" },
-	{ "encrypt.key-secret", OPT_STR,
+	{ "encrypt.key-secret", VAL_STR,
 	    "ID of secret providing qcow AES key or LUKS passphrase" },
-	{ "encryption", OPT_BOOL, "Encrypt the image with format 'aes'. "
+	{ "encryption", VAL_BOOL, "Encrypt the image with format 'aes'. "
 	    "(Deprecated in favor of encrypt.format=aes)" },
-	{ "extended_l2", OPT_BOOL, "Extended L2 tables", "off" },
-	{ "lazy_refcounts", OPT_BOOL, "Postpone refcount updates", "off",
+	{ "extended_l2", VAL_BOOL, "Extended L2 tables", "off" },
+	{ "lazy_refcounts", VAL_BOOL, "Postpone refcount updates", "off",
 	    true },
-	{ "preallocation", OPT_STR, "Preallocation mode (allowed values: off, "
+	{ "preallocation", VAL_STR, "Preallocation mode (allowed values: off, "
 	    "metadata, falloc, full)" },
-	{ "refcount_bits", OPT_NUM,
+	{ "refcount_bits", VAL_NUM,
 	    "Width of a reference count entry in bits", "16", true },
-	{ "size", OPT_SIZE, "Virtual disk size", NULL, true },
+	{ "size", VAL_SIZE, "Virtual disk size", NULL, true },
 	{ 0 }
 };
 
@@ -873,7 +873,7 @@ q2_amend(struct img *im, struct opts *o, bool force, void (*prog)(double),
 	    opts_num(o, "refcount_bits", 1ull << q->rorder, &rbits, e) ||
 	    opts_bool(o, "lazy_refcounts", q->compat & Q2_C_LAZY, &lazy, e))
 		return -1;
-	for (struct opt *p = o->head; p; p = p->next)
+	for (struct optval *p = o->head; p; p = p->next)
 		if (!p->used)
 			return err_set(e, ENOTSUP, "Changing '%s' is not "
 			    "implemented", p->key);

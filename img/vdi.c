@@ -390,8 +390,8 @@ out:
 }
 
 static const struct opt_desc vdi_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
-	{ "static", OPT_BOOL, "VDI static (pre-allocated) image", "off" },
+	{ "size", VAL_SIZE, "Virtual disk size" },
+	{ "static", VAL_BOOL, "VDI static (pre-allocated) image", "off" },
 	{ 0 }
 };
 

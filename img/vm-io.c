@@ -616,7 +616,7 @@ do_open(int argc, char **argv)
 			    "off"))
 				fl &= ~IMG_UNMAP;
 			break;
-		case 'o': opts_parse(&o, optarg, NULL, &e); break;
+		case 'o': opts_text(&o, optarg, NULL, &e); break;
 		default:
 			opts_free(&o);
 			return usage(argv[0]);
@@ -784,7 +784,7 @@ open_image(const char *name, struct opts *o, const char *fmt, int fl,
 	struct imgerr e;
 
 	if (image_opts) {
-		opts_parse(o, name, NULL, &e);
+		opts_text(o, name, NULL, &e);
 		im = img_open(NULL, NULL, o, fl, &e);
 	} else
 		im = img_open(name, fmt, o, fl, &e);

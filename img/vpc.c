@@ -471,10 +471,10 @@ out:
 }
 
 static const struct opt_desc vpc_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
-	{ "subformat", OPT_STR, "Type of virtual hard disk format. Supported "
+	{ "size", VAL_SIZE, "Virtual disk size" },
+	{ "subformat", VAL_STR, "Type of virtual hard disk format. Supported "
 	    "formats are {dynamic (default) | fixed} " },
-	{ "force_size", OPT_BOOL, "Force disk size calculation to use the actual "
+	{ "force_size", VAL_BOOL, "Force disk size calculation to use the actual "
 	    "size specified, rather than using the nearest CHS-based "
 	    "calculation" },
 	{ 0 }

@@ -335,7 +335,7 @@ main(int argc, char **argv)
 		return 1;
 	}
 	if (io) {
-		opts_parse(&o, argv[optind], NULL, &e);
+		opts_text(&o, argv[optind], NULL, &e);
 		ex.im = img_open(NULL, NULL, &o, fl, &e);
 	} else
 		ex.im = img_open(argv[optind], fmt, &o, fl, &e);

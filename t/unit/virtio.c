@@ -1,4 +1,4 @@
-/* links: bus mem, and dev's pci, virtio, rawimage, chario, field, virtio-* */
+/* links: bus mem, and dev's pci, virtio, disk, chario, field, virtio-* */
 /*
  * virtio.c - a driver for the virtio chips: negotiates, sets up rings in guest
  * memory, sends requests and looks at what comes back, in a host made of plain
@@ -628,7 +628,8 @@ static void
 test_block(const char *dir, unsigned rounds)
 {
 	char file[600], opt[640];
-	char *argv[] = { opt, "serial=serial-0123456789abcdef", NULL, NULL };
+	char *argv[] = { opt, "serial=serial-0123456789abcdef", NULL,
+		"format=raw", NULL };
 	static const char *const cache[] = { "cache=writeback",
 		"cache=writethrough", "cache=unsafe" };
 	unsigned i;
