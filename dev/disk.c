@@ -3,14 +3,12 @@
  *
  * The locks keep other writers out as long as the machine runs, as QEMU's do
  * for its disks (img/lock.c).  With snapshot=on the image is opened read-only
- * and backs a qcow2 image in ${TMPDIR:-/var/tmp} that has lost its name before
- * the guest starts, so it goes with this process however that ends.
+ * and backs a temporary one, which goes with this process however that ends.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "disk.h"
 
@@ -89,41 +87,6 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	return im;
 }
 
-/* A temporary image that stands on `base`, which becomes its own. */
-static struct img *
-temporary(struct img *base, struct imgerr *e)
-{
-	const char *dir = getenv("TMPDIR");
-	struct opts w = { 0 };
-	struct img *im = NULL;
-	char *path;
-	int fd;
-
-	if (asprintf(&path, "%s/vm-snapshot-XXXXXX", dir && *dir ? dir :
-	    "/var/tmp") < 0) {
-		err_set(e, ENOMEM, "Out of memory");
-		return NULL;
-	}
-	if ((fd = mkstemp(path)) < 0) {
-		err_set(e, errno, "snapshot: %s: %s", path, strerror(errno));
-		free(path);
-		return NULL;
-	}
-	close(fd);
-	opts_setf(&w, "size", "%llu", (unsigned long long)base->size);
-	if (!img_create("qcow2", path, &w, e))
-		im = img_open(path, "qcow2", NULL, IMG_RDWR | IMG_NOFLUSH |
-		    IMG_NOBACKING | IMG_UNMAP, e);
-	if (!im)
-		err_pre(e, "snapshot: ");
-	else
-		im->backing = base;
-	unlink(path);
-	opts_free(&w);
-	free(path);
-	return im;
-}
-
 struct img *
 disk_open(const struct disk_opts *o, char *why, size_t whylen)
 {
@@ -154,7 +117,7 @@ disk_open(const struct disk_opts *o, char *why, size_t whylen)
 		return failed(&e, name, why, whylen);
 	if (!o->snapshot)
 		return im;
-	top = temporary(im, &e);
+	top = img_temporary(im, &e);
 	if (!top) {
 		img_close(im);
 		return failed(&e, name, why, whylen);

@@ -37,6 +37,7 @@ cmd_commit(int argc, char **argv)
 	struct img *im, *base, *w = NULL;
 	struct imgerr e;
 	uint64_t off = 0, n;
+	int64_t rate = 0;
 	uint8_t *buf = NULL;
 
 	while ((c = getopt_long(argc, argv, ":f:ht:b:dpqr:", lo, NULL)) != -1)
@@ -52,7 +53,11 @@ cmd_commit(int argc, char **argv)
 		case 'd': drop = true; break;
 		case 'p': prog_on = true; break;
 		case 'q': quiet = true; break;
-		case 'r': break;
+		case 'r':
+			if ((rate = size_arg("rate limit", optarg, 0,
+			    INT64_MAX)) < 0)
+				return 1;
+			break;
 		case O_OBJ: object(optarg); break;
 		case O_IO: io = true; break;
 		}
@@ -117,6 +122,7 @@ cmd_commit(int argc, char **argv)
 		fail("%s", e.s);
 		goto out;
 	}
+	rate_limit((uint64_t)rate);
 	while (off < im->size) {
 		struct img_status s;
 
@@ -134,6 +140,7 @@ cmd_commit(int argc, char **argv)
 			if (img_pread(im, buf, n, off) || img_pwrite(w, buf, n,
 			    off, 0))
 				goto io;
+			rate_moved(n);
 		}
 		off += n;
 		progress((double)off * 100 / (double)im->size);

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cmd.h"
 
@@ -429,6 +430,41 @@ progress_end(void)
 {
 	if (show)
 		printf("\n");
+}
+
+/* ----------------------------------------------------------------- rate */
+
+static uint64_t rate, rate_total;
+static struct timespec rate_start;
+static pthread_mutex_t rate_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void
+rate_limit(uint64_t bytes)
+{
+	rate = bytes;
+	rate_total = 0;
+	clock_gettime(CLOCK_MONOTONIC, &rate_start);
+}
+
+/* Sleep until the time has come for what was moved so far. */
+void
+rate_moved(uint64_t bytes)
+{
+	struct timespec t;
+	double due;
+
+	if (!rate)
+		return;
+	pthread_mutex_lock(&rate_lock);
+	rate_total += bytes;
+	due = (double)rate_total / (double)rate;
+	pthread_mutex_unlock(&rate_lock);
+	due += (double)rate_start.tv_sec + 1e-9 * (double)rate_start.tv_nsec;
+	t.tv_sec = (time_t)due;
+	t.tv_nsec = (long)((due - (double)t.tv_sec) * 1e9);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) ==
+	    EINTR)
+		;
 }
 
 int

@@ -351,3 +351,28 @@ file_flush(struct img *im)
 
 	return fdatasync(f->fd);
 }
+
+/* copy_file_range(2): the file system may share the blocks. */
+int
+file_copy(struct img *from, uint64_t off, struct img *im, uint64_t to,
+    uint64_t len)
+{
+	struct file *f = from->priv, *t = im->priv;
+	uint64_t end = to + len;
+	off_t a = (off_t)off, b = (off_t)to;
+	ssize_t k;
+
+	while (len) {
+		k = copy_file_range(f->fd, &a, t->fd, &b, len, 0);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0) {
+			if (!k)
+				errno = ENOTSUP;	/* past the end */
+			return -1;
+		}
+		len -= (uint64_t)k;
+	}
+	grown(im, end);
+	return 0;
+}

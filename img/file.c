@@ -37,6 +37,18 @@ dio_align(int fd)
 	return a;
 }
 
+int
+aio_parse(const char *s, struct imgerr *e)
+{
+	if (!strcmp(s, "native") || !strcmp(s, "io_uring"))
+		return err_set(e, ENOTSUP, "aio=%s is not supported, only "
+		    "threads", s);
+	if (strcmp(s, "threads"))
+		return err_set(e, EINVAL, "Parameter 'aio' does not accept "
+		    "value '%s'", s);
+	return 0;
+}
+
 /* What the user of an image does to the file, and what nobody else may. */
 static int
 lock(struct img *im, int fd, bool must, struct imgerr *e)
@@ -69,13 +81,7 @@ file_options(struct img *im, struct opts *o, const char **lk, struct imgerr *e)
 	    strcmp(*lk, "off"))
 		return err_set(e, EINVAL, "Parameter 'locking' does not accept "
 		    "value '%s'", *lk);
-	if (aio && (!strcmp(aio, "native") || !strcmp(aio, "io_uring")))
-		return err_set(e, ENOTSUP, "aio=%s is not supported, only "
-		    "threads", aio);
-	if (aio && strcmp(aio, "threads"))
-		return err_set(e, EINVAL, "Parameter 'aio' does not accept "
-		    "value '%s'", aio);
-	return 0;
+	return aio ? aio_parse(aio, e) : 0;
 }
 
 static int
@@ -376,7 +382,7 @@ static const struct opt_desc file_opts[] = {
 	.protocol = true, .open = file_open, .close = file_close, \
 	.pread = file_pread, .pwrite = file_pwrite, \
 	.preadv = file_preadv, .pwritev = file_pwritev, .zero = file_zero, \
-	.discard = file_discard, .flush = file_flush, .status = file_status, \
+	.discard = file_discard, .copy = file_copy, .flush = file_flush, .status = file_status, \
 	.truncate = file_truncate, .allocated = file_allocated
 
 const struct img_driver drv_file = {

@@ -26,6 +26,8 @@ int	file_pwritev(struct img *, const struct iovec *, unsigned n,
 	    uint64_t off, int flags);
 int	file_zero(struct img *, uint64_t off, uint64_t len, int flags);
 int	file_discard(struct img *, uint64_t off, uint64_t len);
+int	file_copy(struct img *, uint64_t off, struct img *, uint64_t to,
+	    uint64_t len);
 int	file_flush(struct img *);
 
 #endif

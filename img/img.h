@@ -223,6 +223,11 @@ struct img_driver {
 	int	(*truncate)(struct img *, uint64_t size, enum prealloc,
 		    struct imgerr *);
 	int64_t	(*allocated)(struct img *);	/* bytes on the host */
+	/* Protocols: copy between two images of this driver. */
+	int	(*copy)(struct img *from, uint64_t off, struct img *to,
+		    uint64_t to_off, uint64_t len);
+	/* Formats that are stretches of their file: where `off` is in it. */
+	uint64_t (*place)(struct img *, uint64_t off);
 	/* Create `filename` (a protocol driver) or lay the format out on it. */
 	int	(*create)(const char *filename, struct opts *, struct imgerr *);
 	int	(*info)(struct img *, struct js *data);
@@ -315,6 +320,10 @@ int	img_pwritec(struct img *, const void *, size_t, uint64_t off);
 int	img_zero(struct img *, uint64_t off, uint64_t len, int flags);
 int	img_discard(struct img *, uint64_t off, uint64_t len);
 int	img_flush(struct img *);
+/* Have the host's kernel copy, if both ends are stretches of files; ENOTSUP if
+ * not.  After an error the target range is undefined. */
+int	img_copy(struct img *from, uint64_t off, struct img *to, uint64_t to_off,
+	    uint64_t len);
 int	img_truncate(struct img *, uint64_t size, enum prealloc,
 	    struct imgerr *);
 /* One layer. */
@@ -335,6 +344,14 @@ size_t	zero_run(const uint8_t *p, size_t n, size_t step, bool *zero);
 /* "off", "falloc", ... of option `key`; `meta`: "metadata" is valid too. */
 int	prealloc_parse(const char *, const char *key, bool meta,
 	    enum prealloc *, struct imgerr *);
+
+/* An aio= mode: 0, or -1 with text for those that are not there. */
+int	aio_parse(const char *, struct imgerr *);
+
+/* A qcow2 image in ${TMPDIR:-/var/tmp} that has no name any more and stands on
+ * `base`, which becomes its own: img_close() closes both and drops what was
+ * written.  NULL: `base` is still the caller's. */
+struct img *img_temporary(struct img *base, struct imgerr *);
 
 /* For formats' create: make `name` of `size` bytes with its protocol and open
  * that for writing, without flushes. */

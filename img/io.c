@@ -374,6 +374,35 @@ img_discard(struct img *im, uint64_t off, uint64_t len)
 }
 
 int
+img_copy(struct img *from, uint64_t off, struct img *to, uint64_t to_off,
+    uint64_t len)
+{
+	struct img_status s;
+	const struct img *f;
+
+	errno = ENOTSUP;
+	if (!to->drv->place || to->probed || to->detect_zero || copies(from) ||
+	    !(to->flags & IMG_RDWR) || !inside(from, off, len) ||
+	    !inside(to, to_off, len))
+		return -1;
+	for (; len; off += s.len, to_off += s.len, len -= s.len) {
+		if (img_status(from, NULL, off, len, &s))
+			return -1;
+		f = s.file;
+		if (!(s.flags & IMG_DATA) || !(s.flags & IMG_MAPPED) ||
+		    s.flags & IMG_COMPRESSED || !f || !f->drv->copy ||
+		    f->drv->copy != to->file->drv->copy) {
+			errno = ENOTSUP;
+			return -1;
+		}
+		if (f->drv->copy(s.file, s.map, to->file, to->drv->place(to,
+		    to_off), s.len))
+			return -1;
+	}
+	return 0;
+}
+
+int
 img_flush(struct img *im)
 {
 	if (!(im->flags & IMG_RDWR))

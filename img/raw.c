@@ -201,7 +201,7 @@ static const struct opt_desc raw_opts[] = {
 const struct img_driver drv_raw = {
 	.name = "raw", .opts = raw_opts, .probe = raw_probe, .open = raw_open,
 	.close = raw_close, .pread = raw_pread, .pwrite = raw_pwrite,
-	.preadv = raw_preadv, .pwritev = raw_pwritev,
+	.place = at, .preadv = raw_preadv, .pwritev = raw_pwritev,
 	.zero = raw_zero, .discard = raw_discard, .status = raw_status,
 	.truncate = raw_truncate, .create = raw_create, .measure = raw_measure,
 };
