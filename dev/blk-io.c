@@ -89,6 +89,7 @@ blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 	uint64_t off = r->sector * SECTOR;
 	int fl = nowait ? IMG_NOWAIT : 0, e = 0;
 	uint8_t status = S_OK;
+	int64_t t0 = now_ns();
 
 	switch (r->type) {
 	case T_IN:
@@ -99,6 +100,7 @@ blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 		data_wrote(b, r);
 		b->rd_ops++;
 		b->rd_bytes += r->len;
+		b->rd_ns += (uint64_t)(now_ns() - t0);
 		break;
 	case T_OUT:
 		if (!nowait && blk_write_through(b))
@@ -109,14 +111,17 @@ blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 			return false;
 		b->wr_ops++;
 		b->wr_bytes += r->len;
+		b->wr_ns += (uint64_t)(now_ns() - t0);
 		break;
 	case T_FLUSH:
 		if (img_flush(b->img))
 			e = errno;
 		b->flush_ops++;
+		b->flush_ns += (uint64_t)(now_ns() - t0);
 		break;
 	default:			/* discard, write zeroes */
 		e = ranges(b, r, &status);
+		b->unmap_ops++;
 		break;
 	}
 	if (e)

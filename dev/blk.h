@@ -1,6 +1,7 @@
 /*
- * blk.h - the virtio block device's two halves: virtio-blk.c takes requests and
- * answers what needs no I/O, blk-io.c does the rest, at once or by workers.
+ * blk.h - the virtio block device's two parts: virtio-blk.c takes requests and
+ * answers what needs no I/O, blk-io.c does the rest, at once or by workers, and
+ * blk-ask.c answers the monitor.
  */
 #ifndef BLK_H
 #define BLK_H
@@ -54,7 +55,8 @@ struct blk_priv {
 	struct img	*img;
 	bool		ro, direct;
 	uint64_t	bytes;		/* capacity, whole logical blocks */
-	_Atomic uint64_t rd_ops, wr_ops, flush_ops, rd_bytes, wr_bytes, errors;
+	_Atomic uint64_t rd_ops, wr_ops, flush_ops, unmap_ops, rd_bytes, wr_bytes;
+	_Atomic uint64_t rd_ns, wr_ns, flush_ns, errors;
 	struct req	*free;
 	/* under m */
 	pthread_mutex_t	m;
@@ -86,6 +88,8 @@ bool	blk_perform(struct blk_priv *, struct req *, bool nowait);
 bool	blk_hand_over(struct blk_priv *, struct req *);
 /* Wait until the workers hold nothing. */
 void	blk_drain(struct virtio *);
+/* Questions of the monitor: bus/PROTOCOL.md, "Questions to a device". */
+int	blk_ask(struct devctx *, char **argv, FILE *out);
 void	blk_end_workers(struct blk_priv *);
 void	blk_req_free(struct blk_priv *, struct req *);	/* under b->m */
 

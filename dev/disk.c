@@ -35,7 +35,7 @@ disk_unmaps(const struct disk_opts *o)
 static int
 flags(const struct disk_opts *o)
 {
-	int f = IMG_NORESIZERS;
+	int f = IMG_NORESIZERS | IMG_LATER;
 
 	if (!o->share_rw)
 		f |= IMG_NOWRITERS;
@@ -110,12 +110,14 @@ disk_open(const struct disk_opts *o, char *why, size_t whylen)
 		    "disk", name);
 		return NULL;
 	}
-	if (!o->readonly && !o->snapshot)
+	if (o->readonly)
+		fl &= ~IMG_LATER;
+	else if (!o->snapshot)
 		fl |= IMG_RDWR | (o->cor ? IMG_COR : 0);
 	im = open_image(o, fl, &e);
 	if (!im)
 		return failed(&e, name, why, whylen);
-	if (!o->snapshot)
+	if (!o->snapshot || o->readonly)
 		return im;
 	top = img_temporary(im, &e);
 	if (!top) {

@@ -348,25 +348,6 @@ init(struct devctx *d, char *why, size_t whylen)
 	return virtio_init(d, &type, o->addr, why, whylen);
 }
 
-static int
-ask(struct devctx *d, char **argv, FILE *out)
-{
-	struct blk_priv *b = d->priv;
-	const struct blk_opts *o = d->opts;
-
-	if (strcmp(argv[0], "block"))
-		return ENOTSUP;
-	fprintf(out, "%s (%s%s%s) size=%llu cache=%s rd_ops=%llu wr_ops=%llu "
-	    "flush_ops=%llu rd_bytes=%llu wr_bytes=%llu errors=%llu\n",
-	    disk_name(&o->d), b->img->drv->name, b->ro ? ", read-only" : "",
-	    o->d.snapshot ? ", snapshot" : "", (unsigned long long)b->bytes,
-	    disk_cache_values[o->d.cache], (unsigned long long)b->rd_ops,
-	    (unsigned long long)b->wr_ops, (unsigned long long)b->flush_ops,
-	    (unsigned long long)b->rd_bytes, (unsigned long long)b->wr_bytes,
-	    (unsigned long long)b->errors);
-	return 0;
-}
-
 static void
 quit(struct devctx *d)
 {
@@ -433,7 +414,7 @@ const struct dev virtio_blk = {
 	.loaded = virtio_loaded,
 	.stop = virtio_stop,
 	.run = virtio_run,
-	.ask = ask,
+	.ask = blk_ask,
 	.quit = quit,
 	.tests = tests,
 };

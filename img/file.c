@@ -91,6 +91,7 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 	const char *name = opts_get(o, "filename"), *lk;
 	struct stat st;
 	off_t end;
+	int fl;
 
 	if (!name || !*name)
 		return err_set(e, EINVAL, name ?
@@ -103,13 +104,14 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 	im->filename = strdup(name);
 	if (!(f = calloc(1, sizeof(*f))))
 		return err_set(e, ENOMEM, "Out of memory");
-	f->fd = open(name, O_CLOEXEC | O_NONBLOCK |
-	    (im->flags & IMG_RDWR ? O_RDWR : O_RDONLY) |
-	    (im->flags & IMG_NOCACHE ? O_DIRECT : 0));
-	if (f->fd < 0 && im->auto_ro && (errno == EACCES || errno == EROFS)) {
+	fl = O_CLOEXEC | O_NONBLOCK | (im->flags & IMG_NOCACHE ? O_DIRECT : 0);
+	f->rw = im->flags & (IMG_RDWR | IMG_LATER);
+	f->fd = open(name, fl | (f->rw ? O_RDWR : O_RDONLY));
+	if (f->fd < 0 && f->rw && (im->auto_ro || !(im->flags & IMG_RDWR)) &&
+	    (errno == EACCES || errno == EROFS || errno == EPERM)) {
 		im->flags &= ~IMG_RDWR;
-		f->fd = open(name, O_CLOEXEC | O_NONBLOCK | O_RDONLY |
-		    (im->flags & IMG_NOCACHE ? O_DIRECT : 0));
+		f->rw = false;
+		f->fd = open(name, fl | O_RDONLY);
 	}
 	if (f->fd < 0) {
 		err_set(e, errno, errno == EINVAL ?
@@ -138,8 +140,9 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 		im->size = (uint64_t)st.st_size;
 	if (im->flags & IMG_NOCACHE)
 		f->dio = dio_align(f->fd);
-	if ((!lk || strcmp(lk, "off")) && !(im->flags & (IMG_SHARE |
-	    IMG_NOLOCK)) && lock(im, f->fd, lk && !strcmp(lk, "on"), e))
+	f->locking = (!lk || strcmp(lk, "off")) && !(im->flags & (IMG_SHARE |
+	    IMG_NOLOCK));
+	if (f->locking && lock(im, f->fd, lk && !strcmp(lk, "on"), e))
 		goto out;
 	im->zero_init = !f->dev;
 	pthread_rwlock_init(&f->rmw, NULL);
@@ -151,6 +154,26 @@ out:
 	close(f->fd);
 	free(f);
 	return -1;
+}
+
+static int
+file_writable(struct img *im, bool on, struct imgerr *e)
+{
+	struct file *f = im->priv;
+	int perm = PERM_WRITE | PERM_RESIZE;
+
+	if (on && !f->rw)
+		return err_set(e, EACCES, "'%s' is read-only", im->filename);
+	if (on && f->locking && lock_file(f->fd, perm, 0, im->filename, e) < 0) {
+		int eno = errno;
+
+		unlock_file(f->fd, perm);
+		errno = eno;
+		return -1;
+	}
+	if (!on && f->locking)
+		unlock_file(f->fd, perm);
+	return 0;
 }
 
 static void
@@ -382,7 +405,7 @@ static const struct opt_desc file_opts[] = {
 	.protocol = true, .open = file_open, .close = file_close, \
 	.pread = file_pread, .pwrite = file_pwrite, \
 	.preadv = file_preadv, .pwritev = file_pwritev, .zero = file_zero, \
-	.discard = file_discard, .copy = file_copy, .flush = file_flush, .status = file_status, \
+	.discard = file_discard, .writable = file_writable, .copy = file_copy, .flush = file_flush, .status = file_status, \
 	.truncate = file_truncate, .allocated = file_allocated
 
 const struct img_driver drv_file = {

@@ -9,6 +9,8 @@
 struct file {
 	int	fd;
 	bool	dev;			/* a block device */
+	bool	rw;			/* so is the descriptor */
+	bool	locking;
 	bool	nozero, nopunch;	/* what fallocate refused before */
 	bool	noseek;
 	uint32_t dio;			/* O_DIRECT alignment, 0 without */

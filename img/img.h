@@ -132,6 +132,8 @@ enum img_flags {
 	IMG_FORMAT	= 1 << 14,	/* a format node's own file (locks) */
 	IMG_NOWRITERS	= 1 << 15,	/* locks: nobody else may write, */
 	IMG_NORESIZERS	= 1 << 16,	/* or change the size */
+	IMG_LATER	= 1 << 17,	/* may be made writable later; of a
+					 * writable image: its backing may */
 };
 
 enum img_wflags {
@@ -199,6 +201,7 @@ struct img_driver {
 	const char	*name;
 	bool		protocol;
 	bool		backing;	/* supports backing images */
+	bool		late;		/* IMG_LATER works */
 	const struct opt_desc *opts;	/* of create; ends with a NULL name */
 	const struct opt_desc *ropts;	/* of open, besides the common ones */
 	/* How sure: 0 no, up to 100. */
@@ -226,6 +229,8 @@ struct img_driver {
 	/* Protocols: copy between two images of this driver. */
 	int	(*copy)(struct img *from, uint64_t off, struct img *to,
 		    uint64_t to_off, uint64_t len);
+	/* Protocols: IMG_LATER's turn, and back. */
+	int	(*writable)(struct img *, bool, struct imgerr *);
 	/* Formats that are stretches of their file: where `off` is in it. */
 	uint64_t (*place)(struct img *, uint64_t off);
 	/* Create `filename` (a protocol driver) or lay the format out on it. */
@@ -271,6 +276,7 @@ struct img {
 	bool		zero_init;	/* a new one reads as zeros */
 	bool		raw_ok;		/* `file` offsets are host offsets */
 	bool		dirty;		/* shown as dirty-flag */
+	bool		broken;		/* must not be written */
 	bool		detect_zero, detect_unmap;
 	bool		auto_ro;	/* read-only where it must be */
 	pthread_rwlock_t cor;		/* IMG_COR: writers share it, a copy
@@ -296,6 +302,14 @@ struct img *img_open_child(struct img *, struct opts *, const char *name,
 	    const char *filename, bool format, int flags, struct imgerr *);
 int	img_open_backing(struct img *, struct imgerr *);
 int	img_close(struct img *);	/* flushes */
+/* Make an image opened with IMG_LATER writable, or read-only again (flushes). */
+int	img_writable(struct img *, bool, struct imgerr *);
+/* Copy what the layers of `top` above `base` hold into `to`, which is `base`
+ * opened for writing (perhaps the same).  Grows it if need be; flushes.  `moved`
+ * is told of each step: `data` bytes written, `off` reached. */
+int	img_commit(struct img *top, struct img *base, struct img *to,
+	    void (*moved)(uint64_t data, uint64_t off, uint64_t size),
+	    struct imgerr *);
 /* The full name of a backing file `b` named in image `of`; malloc'd. */
 char	*img_backing_path(const char *of, const char *b);
 int	img_create(const char *fmt, const char *filename, struct opts *,
@@ -360,6 +374,8 @@ struct img *img_create_file(const char *name, uint64_t size, struct opts *,
 
 /* Locks: bits of enum perm held, and of those denied to others. */
 enum perm { PERM_READ = 1, PERM_WRITE = 2, PERM_UNCHANGED = 4, PERM_RESIZE = 8 };
+/* Give back what lock_file took of `perm`. */
+void	unlock_file(int fd, int perm);
 /* 1: the file system has no locks. */
 int	lock_file(int fd, int perm, int deny, const char *name,
 	    struct imgerr *);

@@ -64,3 +64,11 @@ lock_file(int fd, int perm, int deny, const char *name, struct imgerr *e)
 	}
 	return 0;
 }
+
+void
+unlock_file(int fd, int perm)
+{
+	for (int i = 0; i < NPERM; i++)
+		if (perm >> i & 1)
+			ofd(fd, F_OFD_SETLK, F_UNLCK, USE + i);
+}

@@ -370,6 +370,9 @@ img_open_backing(struct img *im, struct imgerr *e)
 	int fl = (im->flags & ~(IMG_RDWR | IMG_RESIZE | IMG_CHECK | IMG_COR)) |
 	    IMG_ISBACKING;
 
+	if (!(im->flags & IMG_RDWR))
+		fl &= ~IMG_LATER;	/* one layer below what is written */
+
 	if (depth > 200)
 		return err_set(e, ELOOP, "Backing file '%s' creates an infinite "
 		    "loop.", im->filename);

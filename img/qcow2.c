@@ -471,6 +471,7 @@ q2_open(struct img *im, struct opts *o, struct imgerr *e)
 	im->align = (uint32_t)q->scs;
 	im->zero_init = true;
 	im->dirty = q->incompat & Q2_I_DIRTY;
+	im->broken = q->incompat & Q2_I_CORRUPT;
 	q->dirty_marked = im->dirty;
 	/* a file with many holes: clusters were made ahead, ask it */
 	q->holes = !im->data && img_allocated(im->file) >= 0 &&
@@ -561,7 +562,7 @@ q2_info(struct img *im, struct js *d)
 }
 
 const struct img_driver drv_qcow2 = {
-	.name = "qcow2", .backing = true, .opts = q2_opts, .probe = q2_probe,
+	.name = "qcow2", .late = true, .backing = true, .opts = q2_opts, .probe = q2_probe,
 	.open = q2_open, .close = q2_close, .pread = q2_pread,
 	.pwrite = q2_pwrite, .pwritec = q2_pwritec, .zero = q2_zero,
 	.discard = q2_discard, .flush = q2_flush, .status = q2_status,

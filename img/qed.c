@@ -591,7 +591,7 @@ static const struct opt_desc qed_opts[] = {
 };
 
 const struct img_driver drv_qed = {
-	.name = "qed", .backing = true, .opts = qed_opts, .probe = qed_probe,
+	.name = "qed", .late = true, .backing = true, .opts = qed_opts, .probe = qed_probe,
 	.open = qed_open, .close = qed_close, .pread = qed_pread,
 	.pwrite = qed_pwrite, .zero = qed_zero, .flush = qed_flush,
 	.status = qed_status, .truncate = qed_truncate, .create = qed_create,

@@ -199,7 +199,7 @@ static const struct opt_desc raw_opts[] = {
 };
 
 const struct img_driver drv_raw = {
-	.name = "raw", .opts = raw_opts, .probe = raw_probe, .open = raw_open,
+	.name = "raw", .late = true, .opts = raw_opts, .probe = raw_probe, .open = raw_open,
 	.close = raw_close, .pread = raw_pread, .pwrite = raw_pwrite,
 	.place = at, .preadv = raw_preadv, .pwritev = raw_pwritev,
 	.zero = raw_zero, .discard = raw_discard, .status = raw_status,

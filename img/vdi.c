@@ -396,7 +396,7 @@ static const struct opt_desc vdi_opts[] = {
 };
 
 const struct img_driver drv_vdi = {
-	.name = "vdi", .opts = vdi_opts, .probe = vdi_probe, .open = vdi_open,
+	.name = "vdi", .late = true, .opts = vdi_opts, .probe = vdi_probe, .open = vdi_open,
 	.close = vdi_close, .pread = vdi_pread, .pwrite = vdi_pwrite,
 	.zero = vdi_zero, .flush = vdi_flush, .status = vdi_status,
 	.create = vdi_create, .check = vdi_check,

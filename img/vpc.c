@@ -481,7 +481,7 @@ static const struct opt_desc vpc_opts[] = {
 };
 
 const struct img_driver drv_vpc = {
-	.name = "vpc", .opts = vpc_opts, .probe = vpc_probe, .open = vpc_open,
+	.name = "vpc", .late = true, .opts = vpc_opts, .probe = vpc_probe, .open = vpc_open,
 	.close = vpc_close, .pread = vpc_pread, .pwrite = vpc_pwrite,
 	.zero = vpc_zero, .flush = vpc_flush, .status = vpc_status,
 	.create = vpc_create,

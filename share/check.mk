@@ -62,7 +62,7 @@ $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 
 # The virtio chips, in one program, without a machine.
 VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon) \
-	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io \
+	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask \
 	field)
 $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)

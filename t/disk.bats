@@ -195,3 +195,96 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 		-device virtio-blk-pci,drive=n
 	[[ $output == *"does not support the option 'gears'" ]]
 }
+
+@test "monitor: info block, blockstats, block_resize, eject, change" {
+	head -c 1M /dev/urandom >base
+	qemu-img create -q -f qcow2 -b base -F raw top 4M
+	vm_start m -m 256 -display none -serial "file:$BATS_TEST_TMPDIR/out" \
+		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-drive if=virtio,file=top,format=qcow2,id=a,cache=none \
+		-drive if=virtio,file=base,snapshot=on,format=raw,id=b,locking=off \
+		-append 'console=ttyS0 quiet vm.run="dd if=/dev/urandom of=/dev/vda bs=4k count=3 conv=fsync; echo went; sleep 1; until grep -q 16384.vda /proc/partitions; do sleep 1; done; dd if=/dev/vda of=/dev/null bs=1M skip=15 count=1 && echo grown; sleep 1000"'
+	until_true grep -q went out
+	mon() { run vm-mon m "$@"; echo "$output"; }
+	mon info block
+	[[ $output == "a: top (qcow2)"*"4194304 bytes"*"writeback, direct"*"Backing file:     base (chain depth: 1)"*"b: base (raw, snapshot)"* ]]
+	mon info block b
+	[[ $output == "b: "* ]]
+	mon info blockstats
+	[[ $output == *"a: rd_bytes="*" wr_bytes=12288 "*" flush_operations=1 "*"failed_operations=0"*"b: rd_bytes="* ]]
+	mon info block c; [ "$status" -eq 1 ]; [ "$output" = "Device 'c' not found" ]
+	mon eject a; [ "$output" = "Device 'a' is not removable" ]
+	mon change a other; [ "$output" = "Device 'a' is not removable" ]
+	mon block_resize none 1; [ "$output" = "Device 'none' not found" ]
+	mon block_resize a 1025b; [ "$output" = "The new size must be a multiple of 512" ]
+	mon block_resize a 10Q; [ "$status" -eq 1 ]
+	mon block_resize a 16; [ "$status" -eq 0 ]; [ -z "$output" ]
+	until_true grep -q grown out
+	vm-mon m quit
+	until_true gone "$pid"
+	qemu-img check top
+	qemu-img info top | grep -q '(16777216 bytes)'
+}
+
+@test "monitor: commit writes an overlay, or a snapshot, into its base" {
+	local f
+	for f in raw qcow2; do
+		head -c 4M /dev/urandom >raw
+		qemu-img convert -f raw -O $f raw base.$f
+		qemu-img create -q -f qcow2 -b base.$f -F $f top.$f 6M
+	done
+	cp base.raw snap
+	vm_start m -m 256 -display none -serial "file:$BATS_TEST_TMPDIR/out" \
+		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-drive if=virtio,file=top.raw,format=qcow2,id=r \
+		-drive if=virtio,file=top.qcow2,format=qcow2,id=q \
+		-drive if=virtio,file=snap,format=raw,id=s,snapshot=on \
+		-drive if=virtio,file=base.raw,format=raw,id=ro,readonly=on,locking=off \
+		-append 'console=ttyS0 quiet vm.run="for d in vda vdb vdc; do dd if=/dev/urandom of=/dev/$d bs=4k seek=9 count=700; done; sync; sha256sum /dev/vda /dev/vdb /dev/vdc; echo went; read x; sleep 1000"'
+	until_true grep -q went out
+	run vm-mon m commit ro
+	[ "$status" -eq 1 ]
+	[ "$output" = "'commit' error for 'ro': there is no backing image" ]
+	run vm-mon m commit none
+	[ "$output" = "Device 'none' not found" ]
+	# a base that somebody else has open stays as it is, and says so
+	coproc qemu-io -f qcow2 -r base.qcow2
+	echo "read 0 512" >&"${COPROC[1]}"
+	read -r -t 20 -u "${COPROC[0]}" line || true
+	run vm-mon m commit q
+	eval "exec ${COPROC[1]}>&-"
+	wait "$COPROC_PID" || true
+	[ "$status" -eq 1 ]
+	[[ $output == *"'commit' error for 'q': "*"lock"* ]]
+	vm-mon m commit r
+	vm-mon m commit all
+	vm-mon m quit
+	until_true gone "$pid"
+	for f in vda:raw:base.raw vdb:qcow2:base.qcow2 vdc:raw:snap; do
+		IFS=: read -r d fmt file <<<"$f"
+		grep -q "$(content $fmt $file)  /dev/$d" out || { echo "$f"; cat out; false; }
+	done
+	qemu-img check base.qcow2
+	qemu-img check top.qcow2
+	[ "$(content qcow2 top.qcow2)" = "$(content qcow2 base.qcow2)" ]
+	# the overlays are empty
+	! qemu-img map top.raw | grep -q top.raw
+}
+
+@test "Ctrl-a s writes a snapshot back" {
+	command -v expect >/dev/null || skip "expect is not installed"
+	truncate -s 1M img
+	cat >x.exp <<-X
+	set timeout 60
+	spawn vm-run -m 256 -nographic -snapshot -drive if=virtio,file=img,format=raw,id=d \
+	    -kernel $guest/vmlinuz -initrd $guest/initrd.img \
+	    -append "console=ttyS0 quiet vm.run=\"echo kept >/dev/vda; sync; echo went; read x; echo lost >/dev/vda; sync; poweroff -f\""
+	expect went
+	send "\001s"
+	expect { "d is written back" {} timeout { exit 5 } }
+	send "\r"
+	expect { eof {} timeout { exit 6 } }
+	X
+	expect x.exp
+	[ "$(head -c 4 img)" = kept ]
+}
