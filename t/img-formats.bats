@@ -46,6 +46,7 @@ kind() {
 @test "vpc fixed" { kind vpc subformat=fixed; }
 @test "vpc of an exact size" { kind vpc force_size=on; }
 @test "qed" { kind qed; }
+@test "qcow" { kind qcow; }
 @test "vmdk monolithicSparse" { kind vmdk; }
 @test "vmdk monolithicFlat" { kind vmdk subformat=monolithicFlat; }
 @test "vmdk twoGbMaxExtentSparse" { kind vmdk subformat=twoGbMaxExtentSparse; }
@@ -62,6 +63,49 @@ kind() {
 		"$a" convert -f raw -O vmdk -o subformat=streamOptimized r s.vmdk
 		qemu-img compare -q -f raw -F vmdk r s.vmdk
 		"$B/vm-img" compare -q -f raw -F vmdk r s.vmdk
+	done
+}
+
+@test "qcow: compressed both ways, written over, emptied; errors" {
+	cd "$BATS_TEST_TMPDIR"
+	yes "some text" | head -c 3000000 > r
+	truncate -s 8M r
+	for a in qemu-img "$B/vm-img"; do
+		rm -f s
+		# the peer does it, then fails without a word
+		"$a" convert -c -f raw -O qcow r s || [ "$a" = qemu-img ]
+		qemu-img compare -q -f raw -F qcow r s
+		"$B/vm-img" compare -q -f raw -F qcow r s
+		cp s t
+		qemu-io -f qcow -c "write -q -P 4 5k 300k" s
+		"$B/vm-io" -f qcow -c "write -q -P 4 5k 300k" t
+		qemu-img compare -q -f qcow -F qcow s t
+		"$B/vm-img" compare -q s t
+		"$B/vm-img" create -q -f qcow -b s -F qcow top
+		"$B/vm-io" -c "write -q -P 8 999 70k" top
+		qemu-img compare -q -f qcow top top
+		qemu-img convert -O raw top want
+		"$B/vm-img" commit -q top
+		qemu-img compare -q -f raw -F qcow want s
+		qemu-img compare -q -f raw -F qcow want top
+	done
+	same img create -f qcow x 0
+	same img create -f qcow x 1M
+	same_lines img <<'X'
+resize x 2M
+amend -f qcow -o size=2M x
+measure -O qcow --size 1M
+create -f qcow -b x -F qcow y
+info y
+info --output=json y
+rebase -u -b foo -F raw y
+X
+	cd "$O"
+	for p in 4:9 20:20 32:1 32:40 33:2 33:60 36:7 24:377 40:377; do
+		cp x h
+		printf "\\${p#*:}" | dd of=h bs=1 seek=${p%:*} conv=notrunc status=none
+		run "$B/vm-io" -f qcow -c 'read 0 1M' -c 'write 0 64k' h
+		[ "$status" -le 1 ]
 	done
 }
 
