@@ -27,7 +27,7 @@ Start
 Disks
   -hda, -hdb, -hdc, -hdd FILE      disk 0 to 3 (virtio-blk on this board)
   -drive file=F[,if=virtio|ide|none][,id=ID][,index=N][,addr=SLOT]
-         [,format=raw|qcow2|qcow|qed|vdi|vpc|vmdk][,media=disk|cdrom]
+         [,format=raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx][,media=disk|cdrom]
          [,readonly=on][,snapshot=on][,copy-on-read=on][,serial=TEXT]
          [,cache=writeback|none|writethrough|unsafe|directsync]
          [,discard=unmap|ignore][,detect-zeroes=on|off|unmap]

@@ -56,9 +56,9 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 }
 
 @test "every format the library writes backs a disk" {
-	local f n=0 opts=() cmd= names=abcdef
+	local f n=0 opts=() cmd= names=abcdefg
 	head -c 12M /dev/urandom >raw
-	for f in qcow2 qcow qed vdi vmdk vpc; do
+	for f in qcow2 qcow qed vdi vmdk vhdx vpc; do
 		o=()
 		[ $f != vpc ] || o=(-o force_size=on)
 		qemu-img convert -f raw -O $f "${o[@]}" raw d.$f
@@ -70,7 +70,7 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	sum=$(sha256sum <raw | cut -c 1-64)
 	guest "${opts[@]}" -- "${cmd%;}"
 	n=0
-	for f in qcow2 qcow qed vdi vmdk vpc; do
+	for f in qcow2 qcow qed vdi vmdk vhdx vpc; do
 		seen "$sum" vd${names:n:1}
 		seen "$(content $f d.$f)" vd${names:n:1}
 		case $f in vpc|qcow) ;; *) qemu-img check -f $f d.$f ;; esac
