@@ -202,6 +202,7 @@ struct img_driver {
 	bool		protocol;
 	bool		backing;	/* supports backing images */
 	bool		late;		/* IMG_LATER works */
+	bool		terse;		/* qemu-img info has no dirty-flag */
 	const struct opt_desc *opts;	/* of create; ends with a NULL name */
 	const struct opt_desc *ropts;	/* of open, besides the common ones */
 	/* How sure: 0 no, up to 100. */

@@ -48,8 +48,8 @@ disk_words() {
 # image_format OPTION NAME: one that the image library has
 image_format() {
 	case $2 in
-	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx) ;;
-	parallels|bochs|cloop|dmg|luks|vvfat|nbd|ssh|http|https|ftp|\
+	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|parallels|bochs) ;;
+	cloop|dmg|luks|vvfat|nbd|ssh|http|https|ftp|\
 	ftps|rbd|iscsi|gluster|nfs|null-*|blkdebug|blkverify|quorum|throttle|\
 	copy-on-read|preallocate|replication|blklogwrites|nvme)
 		not_yet "$1=$2" ;;

@@ -175,6 +175,75 @@ X
 	done
 }
 
+# readonly FORMAT FILE: both read the same out of it, and neither writes
+readonly_format() {
+	local w
+	cp "$2" "$P/x"
+	cp "$2" "$O/x"
+	for w in info "info --output=json" check "check --output=json"; do
+		same img $w -f $1 x
+	done
+	same img compare -f $1 -F $1 x x
+	"$B/vm-img" convert -f $1 -O raw "$2" raw.o
+	qemu-img convert -f $1 -O raw "$2" raw.p
+	cmp raw.o raw.p
+	"$B/vm-img" info "$2" | grep "file format: $1"
+	run "$B/vm-io" -f $1 -c 'write 0 512' "$2"
+	[ "$status" -eq 1 ]
+	[[ $output == *"can only be read"* ]]
+	run "$B/vm-img" create -f $1 new 1M
+	[ "$output" = "vm-img: new: Format driver '$1' does not support image creation" ] ||
+		[[ $output == *"'$1' does not support image creation" ]]
+	# damage in the header: an error or some content, never a crash
+	for off in $3; do
+		cp "$2" bad
+		printf '\377\377\377\177' | dd of=bad bs=1 seek=$off conv=notrunc status=none
+		run timeout 10 "$B/vm-img" convert -f $1 -O raw bad raw.b
+		[ "$status" -le 1 ]
+	done
+}
+
+@test "parallels, to read" {
+	cd "$BATS_TEST_TMPDIR"
+	qemu-img create -q -f parallels p 10M
+	readonly_format parallels p
+	qemu-io -f parallels -c "write -q -P 5 1M 3M" -c "write -q -P 6 9M 100k" \
+		-c "write -q -P 7 6M 1k" p
+	readonly_format parallels p "28 32 36 64 68"
+	same img map -f parallels x
+	same img map -f parallels --output=json x
+	truncate -s +3M p
+	readonly_format parallels p
+	# two clusters are cut off; the peer counts one
+	truncate -s 4M p
+	run "$B/vm-img" check -f parallels p
+	[ "$status" -eq 2 ]
+	[[ $output == *"2 errors were found on the image."* ]]
+}
+
+@test "bochs, to read" {
+	cd "$BATS_TEST_TMPDIR"
+	le() { local i; for ((i = 0; i < $1; i++)); do printf "\\x$(printf %02x $(($2 >> 8 * i & 255)))"; done; }
+	text() { printf %s "$2"; head -c $(($1 - ${#2})) /dev/zero; }
+	local v
+	for v in 1 2; do
+		{	text 32 "Bochs Virtual HD Image"
+			text 16 Redolog; text 16 Growing
+			le 4 $((v << 16)); le 4 512; le 4 5; le 4 1; le 4 4096
+			[ $v = 1 ] || le 4 0
+			le 8 20480; } >h
+		truncate -s 512 h
+		# parts 3, 0 and 4 are in the file, in this order
+		{ le 4 1; le 4 0xffffffff; le 4 0xffffffff; le 4 0; le 4 2; } >c
+		{	cat h c
+			for m in 0x81 0xff 0x5a; do
+				{ le 1 $m; head -c 511 /dev/zero; head -c 4096 /dev/urandom; }
+			done; } >b
+		readonly_format bochs b "68 72 76 80 84 88 512 516"
+		! cmp -s raw.o /dev/zero
+	done
+}
+
 @test "qed and vmdk over a backing image, both ways" {
 	cd "$BATS_TEST_TMPDIR"
 	for f in qed vmdk; do
