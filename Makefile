@@ -48,7 +48,7 @@ SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
 MON_SRC	= $(wildcard mon/*.c)
 
 LIBS_BASE = -lbsd -lpthread
-LIBS_IMG = -lz -lzstd -ldeflate -lpthread
+LIBS_IMG = -lz -lzstd -ldeflate -lgcrypt -lpthread
 have	= $(if $(wildcard $(1)),$(2))
 PROGS	= $(call have,mem/vm-mem.c,$(BIN)/vm-mem) \
 	  $(call have,bus/vm-poke.c,$(BIN)/vm-poke) \

@@ -244,6 +244,56 @@ readonly_format() {
 	done
 }
 
+@test "luks, both ways" {
+	s="--object secret,id=s,data=xyzzy"
+	named() { echo "driver=luks,file.filename=$1,key-secret=s"; }
+	cd "$BATS_TEST_TMPDIR"
+	for o in cipher-alg=aes-256 cipher-alg=aes-128,hash-alg=sha512 \
+	    cipher-mode=cbc,ivgen-alg=essiv,hash-alg=sha1 \
+	    cipher-mode=cbc,cipher-alg=aes-256,ivgen-alg=plain \
+	    cipher-alg=serpent-256; do
+		# now and then the peer cannot measure its own speed
+		n=0
+		until qemu-img create -q -f luks $s -o key-secret=s,iter-time=10,$o p 10M; do
+			[ $((n += 1)) -lt 20 ]
+		done
+		"$B/vm-img" create -q -f luks $s -o key-secret=s,iter-time=10,$o o 10M
+		for f in p o; do
+			cp $f "$P/x"; cp $f "$O/x"
+			same img info x
+			same img info --output=json x
+			qemu-io $s --image-opts -c "write -q -P 5 1M 3M" \
+				-c "write -q -P 6 9M 777" $(named $f)
+			"$B/vm-io" $s --image-opts -c "write -q -P 7 2000999 100000" \
+				-c "write -q -P 8 0 100" -c "write -q -z 5M 1M" $(named $f)
+			qemu-img convert $s --image-opts -O raw $(named $f) $f.p
+			"$B/vm-img" convert $s --image-opts -O raw $(named $f) $f.o
+			cmp $f.p $f.o
+		done
+		rm p o
+	done
+	same_lines img <<'X'
+create -f luks -o help
+create -f luks y 1M
+create -f luks --object secret,id=s,data=abc -o key-secret=t y 1M
+create -f luks --object secret,id=s,data=abc -o key-secret=s,cipher-alg=foo y 1M
+create -f luks --object secret,id=s,data=abc -o key-secret=s,hash-alg=foo y 1M
+map x
+check x
+convert -O raw x y
+resize --object secret,id=s,data=xyzzy --image-opts driver=luks,file.filename=x,key-secret=s 20M
+info x
+resize --object secret,id=s,data=wrong --image-opts driver=luks,file.filename=x,key-secret=s 20M
+X
+	cd "$O"
+	for off in 6 8 40 72 104 108 164 208 212 248 252; do
+		cp x d
+		printf '\377\377' | dd of=d bs=1 seek=$off conv=notrunc status=none
+		run timeout 20 "$B/vm-io" $s --image-opts -c "read 0 512" $(named d)
+		[ "$status" -eq 1 ]
+	done
+}
+
 @test "qed and vmdk over a backing image, both ways" {
 	cd "$BATS_TEST_TMPDIR"
 	for f in qed vmdk; do
