@@ -10,34 +10,30 @@
 
 #include "blk.h"
 
-/* As QEMU's `info block' shows it. */
+/* As QEMU's `info block' shows it.  Of a snapshot, the image under it. */
 static void
 block(struct blk_priv *b, FILE *out)
 {
 	const struct disk_opts *o = &options(b)->d;
-	const struct img *p;
+	bool snap = o->snapshot && b->img->backing && !b->ro;
+	const struct img *im = snap ? b->img->backing : b->img, *p;
 	int depth = 0;
 
-	fprintf(out, "%s (%s%s%s)\n", o->snapshot ? b->img->backing->filename :
-	    b->img->filename, o->snapshot ? b->img->backing->drv->name :
-	    b->img->drv->name, b->ro ? ", read-only" : "",
-	    o->snapshot ? ", snapshot" : "");
+	fprintf(out, "%s (%s%s%s)\n", im->filename, im->drv->name,
+	    b->ro ? ", read-only" : "", snap ? ", snapshot" : "");
 	fprintf(out, "    Size:             %" PRIu64 " bytes\n", b->bytes);
 	fprintf(out, "    Cache mode:       %s%s%s\n", o->cache ==
 	    WRITETHROUGH || o->cache == DIRECTSYNC ? "writethrough" :
-	    "writeback", b->direct ? ", direct" : "",
-	    b->img->flags & IMG_NOFLUSH && !o->snapshot ? ", ignore flushes" :
-	    "");
+	    "writeback", im->flags & IMG_NOCACHE ? ", direct" : "",
+	    im->flags & IMG_NOFLUSH ? ", ignore flushes" : "");
 	if (o->zeroes)
 		fprintf(out, "    Detect zeroes:    %s\n",
 		    disk_zeroes_values[o->zeroes]);
-	for (p = b->img->backing; p; p = p->backing)
+	for (p = im->backing; p; p = p->backing)
 		depth++;
-	if (depth > (int)o->snapshot) {
-		p = o->snapshot ? b->img->backing->backing : b->img->backing;
+	if (depth)
 		fprintf(out, "    Backing file:     %s (chain depth: %d)\n",
-		    p->filename, depth - (int)o->snapshot);
-	}
+		    im->backing->filename, depth);
 }
 
 static void
@@ -85,7 +81,7 @@ commit(struct blk_priv *b, FILE *out)
 	if (!base || b->ro) {
 		fprintf(out, base ? "the disk is read-only" :
 		    "there is no backing image");
-		return base ? EACCES : ENOTSUP;
+		return ENOTSUP;		/* nothing that `all' means */
 	}
 	if (img_writable(base, true, &e)) {
 		fprintf(out, "%s", e.s);

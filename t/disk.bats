@@ -203,6 +203,7 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
 		-drive if=virtio,file=top,format=qcow2,id=a,cache=none \
 		-drive if=virtio,file=base,snapshot=on,format=raw,id=b,locking=off \
+		-drive if=virtio,file=base,snapshot=on,readonly=on,format=raw,id=r,locking=off \
 		-append 'console=ttyS0 quiet vm.run="dd if=/dev/urandom of=/dev/vda bs=4k count=3 conv=fsync; echo went; sleep 1; until grep -q 16384.vda /proc/partitions; do sleep 1; done; dd if=/dev/vda of=/dev/null bs=1M skip=15 count=1 && echo grown; sleep 1000"'
 	until_true grep -q went out
 	mon() { run vm-mon m "$@"; echo "$output"; }
@@ -210,6 +211,9 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	[[ $output == "a: top (qcow2)"*"4194304 bytes"*"writeback, direct"*"Backing file:     base (chain depth: 1)"*"b: base (raw, snapshot)"* ]]
 	mon info block b
 	[[ $output == "b: "* ]]
+	[[ $output != *"r: "* ]]
+	mon info block r
+	[[ $output == "r: base (raw, read-only)"* ]]
 	mon info blockstats
 	[[ $output == *"a: rd_bytes="*" wr_bytes=12288 "*" flush_operations=1 "*"failed_operations=0"*"b: rd_bytes="* ]]
 	mon info block c; [ "$status" -eq 1 ]; [ "$output" = "Device 'c' not found" ]
