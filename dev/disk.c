@@ -67,6 +67,21 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	struct opts w = { 0 };
 	struct img *im;
 
+	if (o->secret) {
+		char *def;
+		int r;
+
+		if (asprintf(&def, "secret,%s", o->secret) < 0) {
+			err_set(e, ENOMEM, "Out of memory");
+			return NULL;
+		}
+		r = img_secret_add(def, e);
+		free(def);
+		if (r)
+			return NULL;
+	}
+	if (o->key)
+		opts_set(&w, "key-secret", o->key);
 	if (o->image && opts_text(&w, o->image, NULL, e)) {
 		opts_free(&w);
 		return NULL;

@@ -14,6 +14,8 @@ struct disk_opts {
 	const char	*file;		/* name, or json:{...} */
 	const char	*image;		/* instead: driver options, a=b,c.d=e */
 	const char	*format;	/* NULL: probe */
+	const char	*secret;	/* -object secret,...: NULL or its words */
+	const char	*key;		/* its id, for the image */
 	bool		readonly, snapshot, cor, share_rw;
 	int		cache, discard, zeroes, locking, aio;
 };
@@ -30,6 +32,10 @@ extern const char *const disk_cache_values[], *const disk_discard_values[],
 	    "instead of file: options of its driver, a=b,c.d=e", NULL }, \
 	{ "format", OPT_STR, DISK_O(st, m, format), NULL, \
 	    "raw, qcow2, ...; looked for if not stated", NULL }, \
+	{ "secret", OPT_STR, DISK_O(st, m, secret), NULL, \
+	    "password: id=ID,file=FILE or data=TEXT", NULL }, \
+	{ "key-secret", OPT_STR, DISK_O(st, m, key), NULL, \
+	    "the id of it, for an encrypted image", NULL }, \
 	{ "readonly", OPT_BOOL, DISK_O(st, m, readonly), "off", \
 	    "refuse writes", NULL }, \
 	{ "snapshot", OPT_BOOL, DISK_O(st, m, snapshot), "off", \

@@ -14,6 +14,7 @@ disks() {
 		-hda) hd 0 "$a" ;; -hdb) hd 1 "$a" ;;
 		-hdc) hd 2 "$a" ;; -hdd) hd 3 "$a" ;;
 		-drive) drive ;;
+		-blockdev) blockdev ;;
 		esac
 	done
 }
@@ -48,8 +49,8 @@ disk_words() {
 # image_format OPTION NAME: one that the image library has
 image_format() {
 	case $2 in
-	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|parallels|bochs) ;;
-	cloop|dmg|luks|vvfat|nbd|ssh|http|https|ftp|\
+	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs) ;;
+	cloop|dmg|vvfat|nbd|ssh|http|https|ftp|\
 	ftps|rbd|iscsi|gluster|nfs|null-*|blkdebug|blkverify|quorum|throttle|\
 	copy-on-read|preallocate|replication|blklogwrites|nvme)
 		not_yet "$1=$2" ;;
@@ -95,6 +96,8 @@ drive() {
 			[ "$v" = report ] || dk_words="$dk_words $k=$v" ;;
 		locking|file.locking) only "-drive $k" "$v" "auto on off"
 			dk_words="$dk_words locking=$v" ;;
+		key-secret) quote "key-secret=$v"; dk_words="$dk_words $q"
+			secret "-drive $k" "$v"; dk_words="$dk_words $q" ;;
 		aio|file.aio) only "-drive $k" "$v" threads ;;
 		*) bad_key -drive ;;
 		esac
@@ -146,6 +149,12 @@ drive() {
 	esac
 }
 
+# secret WHAT ID: $q is the part's word for -object secret,id=ID
+secret() {
+	get secrets "$2" || die 2 "$1=$2: no -object secret has this id"
+	quote "secret=$value"
+}
+
 # yes WHAT: $n is "on" or empty
 yes() {
 	onoff "$1" "$v" "$has"
@@ -155,12 +164,14 @@ yes() {
 # -blockdev driver=D,node-name=N,...: the options of the image library's nodes,
 # in its words; file=NODE stands for the options of that node.
 blockdev() {
-	rest=$a bd_name= bd_driver= bd=
+	rest=$a bd_name= bd_driver= bd= bd_secret=
 	case $a in '{'*) not_yet "-blockdev {...}" ;; esac
 	while next_kv; do
 		[ "$has" ] || die 2 "-blockdev: $k needs a value"
 		case $k in
 		node-name) bd_name=$v; continue ;;
+		key-secret|*.key-secret) secret "-blockdev $k" "$v"
+			bd_secret=$q ;;
 		driver) bd_driver=$v
 			case $v in
 			file|host_device) ;;
@@ -189,7 +200,7 @@ blockdev() {
 	! get nodes "$bd_name" || die 2 "-blockdev $a: node-name $bd_name is taken"
 	put nodes "$bd_name" "$bd"
 	quote "image=$bd"
-	put drives "$bd_name" "$q"
+	put drives "$bd_name" "$q${bd_secret:+ $bd_secret}"
 }
 
 # bd_item KEY VALUE: append to $bd, commas doubled

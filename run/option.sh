@@ -77,8 +77,7 @@ options() {
 		-append) append=$a given_append=1 ;;
 		-name) guest_name ;;
 		-uuid) guest_uuid ;;
-		-drive|-hd[abcd]) put disk "$o" "$a" ;;
-		-blockdev) blockdev ;;
+		-drive|-blockdev|-hd[abcd]) put disk "$o" "$a" ;;
 		-device) device ;;
 		-object) object ;;
 		-chardev) chardev ;;

@@ -78,6 +78,27 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	done
 }
 
+@test "a luks disk, by -drive and by -blockdev" {
+	printf 'open, sesame' >pw
+	s="--object secret,id=s,file=pw"
+	for f in a b; do
+		"$top/build/bin/vm-img" create -q -f luks $s -o key-secret=s,iter-time=10 $f 4M
+	done
+	guest -object secret,id=s,file=pw -drive if=virtio,file=a,format=luks,key-secret=s \
+		-blockdev driver=file,node-name=f,filename=b \
+		-blockdev driver=luks,node-name=n,file=f,key-secret=s -device virtio-blk-pci,drive=n \
+		-- "for d in vda vdb; do dd if=/dev/urandom of=/dev/\$d bs=5k count=300 seek=7; done; sync; sha256sum /dev/vda /dev/vdb"
+	for f in a:vda b:vdb; do
+		qemu-img convert $s --image-opts -O raw driver=luks,file.filename=${f%:*},key-secret=s .raw
+		seen "$(sha256sum <.raw | cut -c 1-64)" ${f#*:}
+	done
+	echo wrong >pw
+	run vm-run -kernel "$guest/vmlinuz" -object secret,id=s,file=pw \
+		-drive if=virtio,file=a,format=luks,key-secret=s
+	[ "$status" -eq 1 ]
+	[[ $output == *"a: Invalid password, cannot unlock any keyslot" ]]
+}
+
 @test "host caches, direct I/O, zero detection and copy on read" {
 	qemu-img create -q -f raw raw 16M
 	head -c 4M /dev/urandom | dd of=raw bs=1M conv=notrunc status=none

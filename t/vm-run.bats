@@ -222,6 +222,10 @@ part mon dev=monitor" ]
 	has "part x dev=virtio-blk image=driver=qcow2,file.driver=file,file.filename=a,,b,file.locking=off,discard=unmap addr=2"
 	show -blockdev driver=raw,node-name=r,file.driver=file,file.filename=d,read-only=on -device virtio-blk-pci,drive=r
 	has "part disk0 dev=virtio-blk image=driver=raw,file.driver=file,file.filename=d,read-only=on addr=2"
+	show -object secret,id=s,data=a,,b -drive file=d,format=luks,key-secret=s
+	has "part disk0 dev=virtio-blk file=d format=luks key-secret=s secret=id=s,data=a,,b addr=2"
+	refuse 2 "-drive key-secret=t: no -object secret has this id" -drive file=d,key-secret=t
+	refuse 2 "-object secret: keyid=x: not supported yet" -object secret,id=s,keyid=x
 	refuse 2 "-blockdev driver=file,filename=d: needs a node-name" -blockdev driver=file,filename=d
 	refuse 2 "-blockdev node-name=d: needs a driver" -blockdev node-name=d
 	refuse 1 "-blockdev none: no such file" -blockdev driver=file,filename=none,node-name=n
