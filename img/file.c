@@ -405,7 +405,8 @@ static const struct opt_desc file_opts[] = {
 	.protocol = true, .open = file_open, .close = file_close, \
 	.pread = file_pread, .pwrite = file_pwrite, \
 	.preadv = file_preadv, .pwritev = file_pwritev, .zero = file_zero, \
-	.discard = file_discard, .writable = file_writable, .copy = file_copy, .flush = file_flush, .status = file_status, \
+	.discard = file_discard, .writable = file_writable, \
+	.copy = file_copy, .flush = file_flush, .status = file_status, \
 	.truncate = file_truncate, .allocated = file_allocated
 
 const struct img_driver drv_file = {

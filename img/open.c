@@ -11,8 +11,8 @@
 #include "img.h"
 
 /* A format is one file and one word here. */
-#define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) X(qed) X(parallels) X(bochs) X(luks) X(file) \
-	X(host_device) X(null)
+#define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) \
+	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null)
 #define DECL(n) extern const struct img_driver drv_##n;
 DRIVERS(DECL)
 #define SLOT(n) &drv_##n,
