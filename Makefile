@@ -48,7 +48,7 @@ SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
 MON_SRC	= $(wildcard mon/*.c)
 
 LIBS_BASE = -lbsd -lpthread
-LIBS_IMG = -lz -lzstd -ldeflate -lpthread
+LIBS_IMG = -lz -lzstd -ldeflate -lgcrypt -lpthread
 have	= $(if $(wildcard $(1)),$(2))
 PROGS	= $(call have,mem/vm-mem.c,$(BIN)/vm-mem) \
 	  $(call have,bus/vm-poke.c,$(BIN)/vm-poke) \
@@ -106,7 +106,10 @@ $(BIN)/vm-tap: $(B)/bus/vm-tap.o $(LIBBUS) $(LIBMEM)
 $(LX)/membus: $(B)/bus/membus.o $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(LIBBUS) $(LIBMEM)
-	$(link) $(LIBS_BASE)
+	$(link) $(LIBS_$*) $(LIBS_BASE)
+# chips that have a disk
+$(LX)/dev-virtio-blk: $(LIBIMG)
+LIBS_virtio-blk = $(LIBS_IMG)
 $(LX)/vcpu-x86_64: $(CPU_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	$(link) -lZydis $(LIBS_BASE)
 $(BIN)/vm-mon: $(call obj,$(MON_SRC)) $(LIBBUS) $(LIBMEM)

@@ -262,6 +262,45 @@ pass(struct chardev *c, const uint8_t *buf, size_t n)
 	}
 }
 
+/* Ctrl-a s: `commit all' (PROTOCOL.md, "Questions to a device"). */
+static void
+commit_all(struct chardev *c)
+{
+	char *parts = NULL, *reply, *line, *save, *words[16], text[512];
+	const char *name, *chip;
+	int e, done = 0;
+
+	if (c->part == NULL || part_ask(c->part, "bus", "parts", &parts) != 0 ||
+	    parts == NULL) {
+		free(parts);
+		return;
+	}
+	for (line = strtok_r(parts, "\n", &save); line != NULL;
+	    line = strtok_r(NULL, "\n", &save)) {
+		if (line_split(line, words, 16) < 1 ||
+		    (name = line_key(words, "name")) == NULL ||
+		    (chip = line_key(words, "chip")) == NULL ||
+		    strcmp(chip, "virtio-blk") != 0)
+			continue;
+		reply = NULL;
+		e = part_ask(c->part, name, "commit", &reply);
+		if (e == 0)
+			snprintf(text, sizeof text, "\r\n[%s is written back]\r\n",
+			    name);
+		else
+			snprintf(text, sizeof text, "\r\n[%s: %s]\r\n", name,
+			    reply != NULL && *reply ? reply : strerror(e));
+		if (e != ENOTSUP) {
+			say_line(c, text);
+			done++;
+		}
+		free(reply);
+	}
+	if (!done)
+		say_line(c, "\r\n[no disk has a snapshot to write back]\r\n");
+	free(parts);
+}
+
 static void
 escaped(struct chardev *c, uint8_t key)
 {
@@ -287,7 +326,7 @@ escaped(struct chardev *c, uint8_t key)
 			say_line(c, "\r\n[this device takes no break]\r\n");
 		break;
 	case 's':
-		say_line(c, "\r\n[no disk has a snapshot to write back]\r\n");
+		commit_all(c);
 		break;
 	case 'a':
 	case 1:

@@ -15,38 +15,8 @@ blk_write_through(const struct blk_priv *b)
 {
 	const struct blk *s = b->v.d->st;
 
-	return options(b)->cache != UNSAFE &&
+	return options(b)->d.cache != UNSAFE &&
 	    (!s->wce || !virtio_has(&b->v, F_FLUSH));
-}
-
-static bool
-aligned(const struct blk_priv *b, const struct req *r)
-{
-	unsigned i;
-
-	for (i = 0; i < r->n_data; i++)
-		if ((uintptr_t)r->data[i].iov_base % b->img.align ||
-		    r->data[i].iov_len % b->img.align)
-			return false;
-	return true;
-}
-
-/* O_DIRECT with buffers the kernel would refuse. */
-static int
-bounce(struct blk_priv *b, struct req *r, bool write)
-{
-	void *buf;
-	int e;
-
-	if (posix_memalign(&buf, 4096, r->len + 1))
-		return ENOMEM;
-	if (write)
-		iov_get(r->data, r->n_data, 0, buf, r->len);
-	e = img_buf(&b->img, buf, r->len, r->x.off, write);
-	if (!write && e == 0)
-		iov_put(b->v.d, r->data, r->n_data, 0, buf, r->len);
-	free(buf);
-	return e;
 }
 
 /* 5.2.6: struct virtio_blk_discard_write_zeroes, checked as a whole first. */
@@ -75,33 +45,18 @@ ranges(struct blk_priv *b, struct req *r, uint8_t *status)
 	for (i = 0; i < n && e == 0; i++) {
 		if (s[i].n == 0)
 			continue;
-		unmap = s[i].flags & 1 && options(b)->discard < 2;
-		e = zero ? img_zero(&b->img, (off_t)(s[i].sector * SECTOR),
-		    s[i].n * (uint64_t)SECTOR, unmap) :
-		    img_discard(&b->img, (off_t)(s[i].sector * SECTOR),
-		    s[i].n * (uint64_t)SECTOR);
+		unmap = s[i].flags & 1 && disk_unmaps(&options(b)->d);
+		if (zero ? img_zero(b->img, s[i].sector * SECTOR,
+		    s[i].n * (uint64_t)SECTOR, unmap ? IMG_MAYUNMAP : 0) :
+		    img_discard(b->img, s[i].sector * SECTOR,
+		    s[i].n * (uint64_t)SECTOR))
+			e = errno;
 	}
-	if (e == 0 && zero && blk_write_through(b))
-		e = img_sync(&b->img);
+	if (e == 0 && zero && blk_write_through(b) && img_flush(b->img))
+		e = errno;
 	if (e == 0)
 		*status = S_OK;
 	return e;
-}
-
-static bool
-all_zero(const struct req *r)
-{
-	const uint8_t *p;
-	unsigned i;
-	size_t n;
-
-	for (i = 0; i < r->n_data; i++) {
-		p = r->data[i].iov_base;
-		n = r->data[i].iov_len;
-		if (n && (p[0] || memcmp(p, p + 1, n - 1)))
-			return false;
-	}
-	return true;
 }
 
 static void
@@ -113,55 +68,64 @@ data_wrote(struct blk_priv *b, const struct req *r)
 		dev_dma_wrote(b->v.d, r->data[i].iov_base, r->data[i].iov_len);
 }
 
+/* What the user is told, and whether the guest is. */
+static uint8_t
+trouble(struct blk_priv *b, const struct req *r, int e)
+{
+	const struct blk_opts *o = options(b);
+	bool rd = r->type == T_IN;
+
+	b->errors++;
+	log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
+	    disk_name(&o->d), rd ? "read" : r->type == T_OUT ? "write" :
+	    r->type == T_FLUSH ? "flush" : "discard",
+	    (unsigned long long)r->sector, strerror(e));
+	return (rd ? o->rerror : o->werror) == IGNORE ? S_OK : S_IOERR;
+}
+
 bool
 blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 {
-	uint8_t status = S_IOERR;
-	int e = 0;
+	uint64_t off = r->sector * SECTOR;
+	int fl = nowait ? IMG_NOWAIT : 0, e = 0;
+	uint8_t status = S_OK;
+	int64_t t0 = now_ns();
 
 	switch (r->type) {
 	case T_IN:
-		if (b->img.direct && !aligned(b, r))
-			e = bounce(b, r, false);
-		else
-			e = img_transfer(&b->img, &r->x, false, nowait ? RWF_NOWAIT : 0);
+		if (img_preadv(b->img, r->data, r->n_data, off, fl))
+			e = errno;
 		if (nowait && e)	/* the workers find out */
 			return false;
 		data_wrote(b, r);
 		b->rd_ops++;
 		b->rd_bytes += r->len;
+		b->rd_ns += (uint64_t)(now_ns() - t0);
 		break;
 	case T_OUT:
-		if (options(b)->zeroes && all_zero(r))
-			e = img_zero(&b->img, r->x.off, r->len,
-			    options(b)->zeroes == 2);
-		else if (b->img.direct && !aligned(b, r))
-			e = bounce(b, r, true);
-		else
-			e = img_transfer(&b->img, &r->x, true, 0);
-		if (e == 0 && blk_write_through(b))
-			e = img_sync(&b->img);
+		if (!nowait && blk_write_through(b))
+			fl |= IMG_FUA;
+		if (img_pwritev(b->img, r->data, r->n_data, off, fl))
+			e = errno;
+		if (nowait && e == EAGAIN)
+			return false;
 		b->wr_ops++;
 		b->wr_bytes += r->len;
+		b->wr_ns += (uint64_t)(now_ns() - t0);
 		break;
 	case T_FLUSH:
-		e = img_sync(&b->img);
+		if (img_flush(b->img))
+			e = errno;
 		b->flush_ops++;
+		b->flush_ns += (uint64_t)(now_ns() - t0);
 		break;
 	default:			/* discard, write zeroes */
 		e = ranges(b, r, &status);
+		b->unmap_ops++;
 		break;
 	}
-	if (e == 0 && r->type != T_DISCARD && r->type != T_WRITE_ZEROES)
-		status = S_OK;
-	if (e) {
-		b->errors++;
-		status = S_IOERR;
-		log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
-		    options(b)->file, r->type == T_IN ? "read" :
-		    r->type == T_OUT ? "write" : r->type == T_FLUSH ? "flush" :
-		    "discard", (unsigned long long)r->sector, strerror(e));
-	}
+	if (e)
+		status = trouble(b, r, e);
 	*r->status = status;
 	r->written = r->type == T_IN ? (uint32_t)r->e.in_len : 1;
 	dev_dma_wrote(b->v.d, r->status, 1);

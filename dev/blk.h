@@ -1,13 +1,15 @@
 /*
- * blk.h - the virtio block device's two halves: virtio-blk.c takes requests and
- * answers what needs no I/O, blk-io.c does the rest, at once or by workers.
+ * blk.h - the virtio block device's two parts: virtio-blk.c takes requests and
+ * answers what needs no I/O, blk-io.c does the rest, at once or by workers, and
+ * blk-ask.c answers the monitor.
  */
 #ifndef BLK_H
 #define BLK_H
 
-#include "rawimage.h"
+#include "disk.h"
 #include "virtio.h"
 
+#define SECTOR		512u
 #define SEG_MAX		254u
 #define IOV_CAP		(SEG_MAX + 4)	/* parts of one request */
 #define NWORKER		4
@@ -19,6 +21,7 @@ enum { F_SEG_MAX = 2, F_GEOMETRY = 4, F_RO = 5, F_BLK_SIZE = 6, F_FLUSH = 9,
 	F_WRITE_ZEROES = 14 };
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11,
 	T_WRITE_ZEROES = 13 };
+enum { REPORT, IGNORE };
 enum { S_OK, S_IOERR, S_UNSUPP };
 enum { CFG_LEN = 60, CFG_WCE = 32 };
 
@@ -28,10 +31,10 @@ struct blk {
 };
 
 struct blk_opts {
-	const char	*file, *format, *serial, *addr;
-	bool		readonly, share_rw;
+	struct disk_opts d;
+	const char	*serial, *addr;
 	uint32_t	queues, queue_size, lbs, pbs;
-	int		cache, discard, zeroes, locking, werror, rerror;
+	int		werror, rerror;		/* enum { REPORT, IGNORE } */
 };
 
 struct req {
@@ -43,16 +46,17 @@ struct req {
 	struct iovec	*data;		/* in iov */
 	unsigned	n_data;
 	uint64_t	len;
-	struct xfer	x;
 	uint8_t		*status;	/* in guest memory */
 	uint32_t	written;	/* bytes for the used ring */
 };
 
 struct blk_priv {
 	struct virtio	v;
-	struct rawimage	img;
+	struct img	*img;
+	bool		ro, direct;
 	uint64_t	bytes;		/* capacity, whole logical blocks */
-	_Atomic uint64_t rd_ops, wr_ops, flush_ops, rd_bytes, wr_bytes, errors;
+	_Atomic uint64_t rd_ops, wr_ops, flush_ops, unmap_ops, rd_bytes, wr_bytes;
+	_Atomic uint64_t rd_ns, wr_ns, flush_ns, errors;
 	struct req	*free;
 	/* under m */
 	pthread_mutex_t	m;
@@ -84,6 +88,8 @@ bool	blk_perform(struct blk_priv *, struct req *, bool nowait);
 bool	blk_hand_over(struct blk_priv *, struct req *);
 /* Wait until the workers hold nothing. */
 void	blk_drain(struct virtio *);
+/* Questions of the monitor: bus/PROTOCOL.md, "Questions to a device". */
+int	blk_ask(struct devctx *, char **argv, FILE *out);
 void	blk_end_workers(struct blk_priv *);
 void	blk_req_free(struct blk_priv *, struct req *);	/* under b->m */
 

@@ -1,15 +1,16 @@
 /*
- * virtio-blk.c - virtio block device (virtio 1.2, 5.2) on a raw image: a file
- * or a block device, read and written directly from and to guest memory.
+ * virtio-blk.c - virtio block device (virtio 1.2, 5.2) on an image of any
+ * format the image library has, read and written directly from and to guest
+ * memory where the format allows.
  *
  * Theory of operation.  The main thread takes requests.  A read that the page
- * cache can satisfy (RWF_NOWAIT), a write into the page cache and what fails at
- * once are done on the spot: that is faster than any hand-over.  Whatever may
- * sleep (a read that misses, O_DIRECT, flush, discard, write-through) goes to a
- * few worker threads, made when first needed, which complete requests
- * themselves under v->lock.  So slow requests overlap and do not delay quick
- * ones; the chains' order of completion is free (5.2.6).  `drain` waits until
- * the workers hold nothing.
+ * cache can satisfy, a write into the page cache and what fails at once are
+ * done on the spot: that is faster than any hand-over.  Whatever may sleep (a
+ * read that misses, O_DIRECT, flush, discard, write-through, a format that looks
+ * up where things are) goes to a few worker threads, made when first needed,
+ * which complete requests themselves under v->lock.  So slow requests overlap
+ * and do not delay quick ones; the chains' order of completion is free (5.2.6).
+ * `drain` waits until the workers hold nothing.
  *
  * #syscalls clone clone3 futex preadv2 pwritev fdatasync fallocate
  */
@@ -21,36 +22,18 @@
 
 #include "blk.h"
 
-static const char *const cache_values[] = { "writeback", "none",
-	"writethrough", "unsafe", "directsync", NULL };
-static const char *const discard_values[] = { "unmap", "on", "ignore", "off",
-	NULL };
-static const char *const zeroes_values[] = { "off", "on", "unmap", NULL };
-static const char *const locking_values[] = { "auto", "on", "off", NULL };
-static const char *const error_values[] = { "report", NULL };
+static const char *const error_values[] = { "report", "ignore", NULL };
 
 #define O(m) offsetof(struct blk_opts, m)
 static const struct opt opts[] = {
-	{ "file", OPT_STR, O(file), NULL, "image file or block device", NULL },
-	{ "format", OPT_STR, O(format), "raw", "raw", NULL },
-	{ "readonly", OPT_BOOL, O(readonly), "off", "refuse writes", NULL },
+	DISK_OPTS(blk_opts, d),
 	{ "serial", OPT_STR, O(serial), "", "serial number, 20 bytes", NULL },
 	{ "queues", OPT_U32, O(queues), "1", "request queues, 1-64", NULL },
 	{ "num-queues", OPT_U32, O(queues), NULL, "the same", NULL },
 	{ "queue-size", OPT_U32, O(queue_size), "256",
 	    "descriptors, a power of two up to 1024", NULL },
-	{ "cache", OPT_ENUM, O(cache), "writeback", "host cache",
-	    cache_values },
-	{ "discard", OPT_ENUM, O(discard), "unmap", "what discard does",
-	    discard_values },
-	{ "detect-zeroes", OPT_ENUM, O(zeroes), "off",
-	    "writes of zeroes become write-zeroes", zeroes_values },
 	{ "logical_block_size", OPT_U32, O(lbs), "512", "bytes", NULL },
 	{ "physical_block_size", OPT_U32, O(pbs), "512", "bytes", NULL },
-	{ "locking", OPT_ENUM, O(locking), "auto", "lock the image",
-	    locking_values },
-	{ "share-rw", OPT_BOOL, O(share_rw), "off",
-	    "other writers may open the image", NULL },
 	{ "werror", OPT_ENUM, O(werror), "report", "on a write error",
 	    error_values },
 	{ "rerror", OPT_ENUM, O(rerror), "report", "on a read error",
@@ -136,8 +119,6 @@ parse(struct req *r)
 		r->n_data = n_in;
 		r->len = r->e.in_len - 1;
 	}
-	r->x = (struct xfer){ r->data, r->n_data, 0,
-	    (off_t)(r->sector * SECTOR), r->len };
 	return true;
 }
 
@@ -163,7 +144,7 @@ answer(struct blk_priv *b, struct req *r)
 	case T_OUT:
 		if (r->len % SECTOR == 0 && r->sector <= total &&
 		    r->len / SECTOR <= total - r->sector &&
-		    !(write && b->img.ro))
+		    !(write && b->ro))
 			return false;
 		finish(b, r, S_IOERR, 1);
 		return true;
@@ -176,7 +157,7 @@ answer(struct blk_priv *b, struct req *r)
 			finish(b, r, S_UNSUPP, 1);
 			return true;
 		}
-		if (!b->img.ro)
+		if (!b->ro)
 			return false;
 		finish(b, r, S_IOERR, 1);
 		return true;
@@ -195,7 +176,7 @@ answer(struct blk_priv *b, struct req *r)
 static bool
 quick(struct blk_priv *b, const struct req *r)
 {
-	return !b->img.direct && (r->type == T_IN ||
+	return !b->direct && (r->type == T_IN ||
 	    (r->type == T_OUT && !blk_write_through(b)));
 }
 
@@ -242,7 +223,7 @@ kick(struct virtio *v, unsigned n)
 		while (left && (r = take(b, n))) {
 			left--;
 			if (!answer(b, r) && !(quick(b, r) &&
-			    blk_perform(b, r, r->type == T_IN))) {
+			    blk_perform(b, r, true))) {
 				if (blk_hand_over(b, r))
 					continue;
 				blk_perform(b, r, false);
@@ -279,7 +260,7 @@ blk_config(struct virtio *v, uint8_t *c)
 	cfg32(c + 44, o->lbs / SECTOR);
 	cfg32(c + 48, MAX_SECTORS);
 	cfg32(c + 52, MAX_RANGES);
-	c[56] = o->discard < 2;			/* write zeroes may unmap */
+	c[56] = disk_unmaps(&o->d);		/* write zeroes may unmap */
 }
 
 static void
@@ -295,7 +276,7 @@ static void
 blk_reset(struct virtio *v)
 {
 	struct blk *s = v->d->st;
-	int cache = options(blk(v))->cache;
+	int cache = options(blk(v))->d.cache;
 
 	s->wce = cache != WRITETHROUGH && cache != DIRECTSYNC;
 }
@@ -322,12 +303,7 @@ power2(uint32_t v, uint32_t min, uint32_t max)
 static int
 check_options(const struct blk_opts *o, char *why, size_t whylen)
 {
-	if (!o->file || !*o->file)
-		snprintf(why, whylen, "file= is missing");
-	else if (strcmp(o->format, "raw"))
-		snprintf(why, whylen, "%s: format=%s is not supported here, "
-		    "only raw", o->file, o->format);
-	else if (o->queues < 1 || o->queues > VQ_MAX)
+	if (o->queues < 1 || o->queues > VQ_MAX)
 		snprintf(why, whylen, "queues=%u: not 1 to %u", o->queues,
 		    VQ_MAX);
 	else if (!power2(o->queue_size, 2, VQ_SIZE_MAX))
@@ -352,41 +328,24 @@ init(struct devctx *d, char *why, size_t whylen)
 	    1ull << F_BLK_SIZE | 1ull << F_FLUSH | 1ull << F_TOPOLOGY |
 	    1ull << F_WCE | 1ull << F_MQ | 1ull << F_WRITE_ZEROES;
 
-	b->img.fd = -1;
 	b->tail = &b->head;
 	pthread_mutex_init(&b->m, NULL);
 	pthread_cond_init(&b->work, NULL);
 	pthread_cond_init(&b->idle, NULL);
-	if (check_options(o, why, whylen) || img_open(&b->img, o->file,
-	    o->readonly, o->cache, o->locking, o->share_rw, why, whylen))
+	if (check_options(o, why, whylen) ||
+	    !(b->img = disk_open(&o->d, why, whylen)))
 		return -1;
-	b->bytes = b->img.bytes & ~(uint64_t)(o->lbs - 1);
-	if (b->img.ro)
+	b->ro = !(b->img->flags & IMG_RDWR);
+	b->direct = b->img->flags & IMG_NOCACHE;
+	b->bytes = b->img->size & ~(uint64_t)(o->lbs - 1);
+	if (b->ro)
 		f = (f & ~(1ull << F_WRITE_ZEROES)) | 1ull << F_RO;
-	else if (o->discard < 2)
+	else if (disk_unmaps(&o->d))
 		f |= 1ull << F_DISCARD;
 	b->v.offered = f;
 	b->v.nq = o->queues;
 	b->v.qsize = (uint16_t)o->queue_size;
 	return virtio_init(d, &type, o->addr, why, whylen);
-}
-
-static int
-ask(struct devctx *d, char **argv, FILE *out)
-{
-	struct blk_priv *b = d->priv;
-	const struct blk_opts *o = d->opts;
-
-	if (strcmp(argv[0], "block"))
-		return ENOTSUP;
-	fprintf(out, "%s (raw%s) size=%llu cache=%s rd_ops=%llu wr_ops=%llu "
-	    "flush_ops=%llu rd_bytes=%llu wr_bytes=%llu errors=%llu\n",
-	    o->file, b->img.ro ? ", read-only" : "", (unsigned long long)b->bytes,
-	    cache_values[o->cache], (unsigned long long)b->rd_ops,
-	    (unsigned long long)b->wr_ops, (unsigned long long)b->flush_ops,
-	    (unsigned long long)b->rd_bytes, (unsigned long long)b->wr_bytes,
-	    (unsigned long long)b->errors);
-	return 0;
 }
 
 static void
@@ -401,7 +360,9 @@ quit(struct devctx *d)
 		b->free = r->next;
 		free(r);
 	}
-	img_close(&b->img);
+	if (img_close(b->img))
+		log_line("%s: %s", disk_name(&options(b)->d), strerror(errno));
+	b->img = NULL;
 }
 
 static const struct dev_test tests[] = {
@@ -453,7 +414,7 @@ const struct dev virtio_blk = {
 	.loaded = virtio_loaded,
 	.stop = virtio_stop,
 	.run = virtio_run,
-	.ask = ask,
+	.ask = blk_ask,
 	.quit = quit,
 	.tests = tests,
 };

@@ -29,7 +29,7 @@ cmd_amend(int argc, char **argv)
 		case ':': case '?': bad_option(argv);
 		case 'h': help();
 		case 'o':
-			opts_parse(&o, optarg, NULL, &e);
+			opts_text(&o, optarg, NULL, &e);
 			any = true;
 			break;
 		case 'f': fmt = optarg; break;
@@ -66,7 +66,7 @@ cmd_amend(int argc, char **argv)
 		goto out;
 	}
 	progress_init(prog_on);
-	for (struct opt *p = o.head; p; p = p->next) {
+	for (struct optval *p = o.head; p; p = p->next) {
 		const struct opt_desc *k;
 
 		for (k = im->drv->opts; k->name && strcmp(k->name, p->key);

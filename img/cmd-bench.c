@@ -88,6 +88,7 @@ cmd_bench(int argc, char **argv)
 	struct bench b = { .bs = 4096 };
 	struct timespec t0, t1;
 	pthread_t t[256];
+	struct imgerr e;
 
 	while ((c = getopt_long(argc, argv, ":hc:d:f:ni:o:qs:S:t:wU", lo,
 	    NULL)) != -1)
@@ -107,9 +108,9 @@ cmd_bench(int argc, char **argv)
 		case 'f': fmt = optarg; break;
 		case 'n': break;
 		case 'i':
-			if (strcmp(optarg, "threads") && strcmp(optarg,
-			    "native") && strcmp(optarg, "io_uring")) {
-				fail("Invalid aio option: %s", optarg);
+			if (aio_parse(optarg, &e)) {
+				fail(errno == ENOTSUP ? "-i %s: %s" :
+				    "Invalid aio option: %s", optarg, e.s);
 				return 1;
 			}
 			break;

@@ -23,6 +23,13 @@ writable(struct img *base, int flags)
 	return w;
 }
 
+static void
+moved(uint64_t data, uint64_t off, uint64_t size)
+{
+	rate_moved(data);
+	progress((double)off * 100 / (double)size);
+}
+
 int
 cmd_commit(int argc, char **argv)
 {
@@ -36,8 +43,7 @@ cmd_commit(int argc, char **argv)
 	int c, flags = IMG_RDWR | IMG_UNMAP, r = 1;
 	struct img *im, *base, *w = NULL;
 	struct imgerr e;
-	uint64_t off = 0, n;
-	uint8_t *buf = NULL;
+	int64_t rate = 0;
 
 	while ((c = getopt_long(argc, argv, ":f:ht:b:dpqr:", lo, NULL)) != -1)
 		switch (c) {
@@ -52,7 +58,11 @@ cmd_commit(int argc, char **argv)
 		case 'd': drop = true; break;
 		case 'p': prog_on = true; break;
 		case 'q': quiet = true; break;
-		case 'r': break;
+		case 'r':
+			if ((rate = size_arg("rate limit", optarg, 0,
+			    INT64_MAX)) < 0)
+				return 1;
+			break;
 		case O_OBJ: object(optarg); break;
 		case O_IO: io = true; break;
 		}
@@ -109,51 +119,21 @@ cmd_commit(int argc, char **argv)
 			if (!strcmp(base->filename, w->filename))
 				break;
 	}
-	if (!(buf = malloc(CHUNK))) {
-		fail("Out of memory");
-		goto out;
-	}
-	if (w->size < im->size && img_truncate(w, im->size, PRE_OFF, &e)) {
+	rate_limit((uint64_t)rate);
+	if (img_commit(im, base, w, moved, &e)) {
 		fail("%s", e.s);
 		goto out;
 	}
-	while (off < im->size) {
-		struct img_status s;
-
-		if (img_status(im, base, off, im->size - off, &s)) {
-			fail("Error while reading block status: %s",
-			    strerror(errno));
-			goto out;
-		}
-		n = s.len;
-		if (s.depth && s.flags & IMG_ZERO) {
-			if (img_zero(w, off, n, IMG_MAYUNMAP))
-				goto io;
-		} else if (s.depth) {
-			n = umin(n, CHUNK);
-			if (img_pread(im, buf, n, off) || img_pwrite(w, buf, n,
-			    off, 0))
-				goto io;
-		}
-		off += n;
-		progress((double)off * 100 / (double)im->size);
-	}
-	if (img_flush(w))
-		goto io;
 	if (!drop && im->drv->empty && im->drv->empty(im)) {
 		fail("Could not empty %s: %s", name, strerror(errno));
 		goto out;
 	}
 	r = 0;
-	goto out;
-io:
-	fail("Error while committing: %s", strerror(errno));
 out:
 	if (prog_on)
 		progress_end();
 	img_close(w);
 	img_close(im);
-	free(buf);
 	if (!r && !quiet)
 		printf("Image committed.\n");
 	return r;

@@ -21,6 +21,7 @@ struct conv {
 	int		nsrc;
 	uint64_t	total, pos, data, moved;
 	bool		has_zero, compressed, back, ordered, salvage, quiet;
+	_Atomic bool	offload;	/* -C, until it has failed */
 	uint64_t	sparse, cluster, shared_from;
 	pthread_mutex_t	lock;
 	pthread_cond_t	turn;
@@ -44,7 +45,7 @@ broke(struct conv *c, const char *what, uint64_t off)
 	pthread_mutex_unlock(&c->lock);
 }
 
-enum kind { K_DATA, K_ZERO, K_BACK, K_END };
+enum kind { K_DATA, K_ZERO, K_BACK, K_END, K_COPIED };
 
 /* The next piece; lock held. */
 static enum kind
@@ -145,6 +146,20 @@ write_data(struct conv *c, const uint8_t *p, uint64_t off, size_t n)
 	return 0;
 }
 
+/* -C: have the kernel copy; true if it did.  After the first failure, data is
+ * read and written, as the manual has it. */
+static bool
+offload(struct conv *c, struct img *src, uint64_t from, uint64_t to,
+    uint64_t len)
+{
+	if (!c->offload)
+		return false;
+	if (!img_copy(src, from, c->dst, to, len))
+		return true;
+	c->offload = false;
+	return false;
+}
+
 static void
 salvage(struct conv *c, struct img *src, uint8_t *p, uint64_t off, size_t n)
 {
@@ -187,6 +202,8 @@ work(void *arg)
 		pthread_mutex_unlock(&c->lock);
 		if (k == K_END)
 			break;
+		if (k == K_DATA && offload(c, src, off - base, off, len))
+			k = K_COPIED;
 		if (k == K_DATA && img_pread(src, buf, len, off - base)) {
 			if (!c->salvage) {
 				broke(c, "reading", off);
@@ -211,6 +228,8 @@ work(void *arg)
 			broke(c, "writing", off);
 			break;
 		}
+		if (k == K_DATA || k == K_COPIED)
+			rate_moved(len);
 		pthread_mutex_lock(&c->lock);
 		if (c->ordered) {
 			c->now_seq++;
@@ -284,7 +303,7 @@ load_snapshot(struct img *im, const char *param)
 		return -1;
 	}
 	if (!strncmp(param, "snapshot.", 9)) {
-		opts_parse(&o, param, NULL, &e);
+		opts_text(&o, param, NULL, &e);
 		id = opts_get(&o, "snapshot.id");
 		name = opts_get(&o, "snapshot.name");
 		r = im->drv->snap_load(im, id, name, &e);
@@ -317,9 +336,9 @@ cmd_convert(int argc, char **argv)
 	const char *scache = "writeback", *snap = NULL, *bname = NULL;
 	const char *bfmt = NULL;
 	bool io = false, tio = false, tzero = false, bitmaps = false;
-	bool nocreate = false, prog_on = false, wild = false;
+	bool sparse_said = false, nocreate = false, prog_on = false, wild = false;
 	int ch, flags = 0, sflags = 0, threads = 0, r = 1;
-	int64_t sparse = 4096;
+	int64_t sparse = 4096, rate = 0;
 	struct conv c = { 0 };
 	struct opts o = { 0 };
 	struct imgerr e;
@@ -336,15 +355,16 @@ cmd_convert(int argc, char **argv)
 		case 'O': ofmt = optarg; break;
 		case 'B': bname = optarg; break;
 		case 'F': bfmt = optarg; break;
-		case 'C': break;
+		case 'C': c.offload = true; break;
 		case 'c': c.compressed = true; break;
-		case 'o': opts_parse(&o, optarg, NULL, &e); break;
+		case 'o': opts_text(&o, optarg, NULL, &e); break;
 		case 'l': snap = optarg; break;
 		case 'S':
 			sparse = size_arg("buffer size for sparse output",
 			    optarg, 0, INT64_MAX);
 			if (sparse < 0)
 				return 1;
+			sparse_said = true;
 			if (sparse & 511 || sparse > INT32_MAX) {
 				fail("Invalid buffer size for sparse output "
 				    "specified. Valid sizes are multiples of "
@@ -371,7 +391,11 @@ cmd_convert(int argc, char **argv)
 			break;
 		case 'W': wild = true; break;
 		case 'U': sflags |= IMG_SHARE; break;
-		case 'r': break;
+		case 'r':
+			if ((rate = size_arg("rate limit", optarg, 0,
+			    INT64_MAX)) < 0)
+				return 1;
+			break;
 		case O_OBJ: object(optarg); break;
 		case O_IO: io = true; break;
 		case O_TIO: tio = true; break;
@@ -383,6 +407,14 @@ cmd_convert(int argc, char **argv)
 	if (opts_peek(&o, "help"))
 		return print_create_help(ofmt, optind < argc ?
 		    argv[argc - 1] : NULL, false);
+	if (c.compressed && c.offload) {
+		fail("Cannot enable copy offloading when -c is used");
+		return 1;
+	}
+	if (sparse_said && c.offload) {
+		fail("Cannot enable copy offloading when -S is used");
+		return 1;
+	}
 	if (tio && !nocreate) {
 		fail("--target-image-opts requires use of -n flag");
 		return 1;
@@ -529,6 +561,7 @@ cmd_convert(int argc, char **argv)
 
 		threads = cpus < 2 ? 2 : cpus > 16 ? 16 : (int)cpus;
 	}
+	rate_limit((uint64_t)rate);
 	progress_init(prog_on);
 	if (!c.has_zero && !c.back && c.sparse && c.dst->drv->zero) {
 		/* one go at all of it, if that is cheap */

@@ -115,7 +115,7 @@ cmd_create(int argc, char **argv)
 		case 'F': bfmt = optarg; break;
 		case 'b': back = optarg; break;
 		case 'f': fmt = optarg; break;
-		case 'o': opts_parse(&o, optarg, NULL, &e); break;
+		case 'o': opts_text(&o, optarg, NULL, &e); break;
 		case 'q': quiet = true; break;
 		case 'u': unsafe = true; break;
 		case O_OBJ: object(optarg); break;

@@ -132,7 +132,8 @@ json(struct img *im)
 	js_int(o, "virtual-size", (int64_t)im->size);
 	if (a >= 0)
 		js_int(o, "actual-size", a);
-	js_bool(o, "dirty-flag", im->dirty);
+	if (!im->drv->terse)
+		js_bool(o, "dirty-flag", im->dirty);
 	if (im->encrypted)
 		js_bool(o, "encrypted", true);
 	if (im->cluster)

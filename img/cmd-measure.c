@@ -32,7 +32,7 @@ cmd_measure(int argc, char **argv)
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'l': snap = optarg; break;
-		case 'o': opts_parse(&o, optarg, NULL, &e); break;
+		case 'o': opts_text(&o, optarg, NULL, &e); break;
 		case 'O': ofmt = optarg; break;
 		case 'U': flags |= IMG_SHARE; break;
 		case O_OUT: out = output_arg(optarg); break;

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cmd.h"
 
@@ -161,7 +162,7 @@ cmd_open(bool image_opts, const char *name, const char *fmt, int flags,
 			    "node-name='%s'", name, name, name);
 			return NULL;
 		}
-		if (opts_parse(&o, name, NULL, &e)) {
+		if (opts_text(&o, name, NULL, &e)) {
 			fail("%s", e.s);
 			return NULL;
 		}
@@ -214,8 +215,8 @@ size_arg(const char *name, const char *s, int64_t min, int64_t max)
 }
 
 static const char *const type_name[] = {
-	[OPT_STR] = "str", [OPT_BOOL] = "bool (on/off)", [OPT_SIZE] = "size",
-	[OPT_NUM] = "num",
+	[VAL_STR] = "str", [VAL_BOOL] = "bool (on/off)", [VAL_SIZE] = "size",
+	[VAL_NUM] = "num",
 };
 
 static int
@@ -299,7 +300,7 @@ check_opts(const struct opts *o, const struct img_driver *d,
 	struct opts one = { 0 };
 	int r = 0;
 
-	for (struct opt *i = o->head; i && !r; i = i->next) {
+	for (struct optval *i = o->head; i && !r; i = i->next) {
 		const struct opt_desc *k = desc(d, i->key);
 		uint64_t v;
 		bool b;
@@ -311,16 +312,16 @@ check_opts(const struct opts *o, const struct img_driver *d,
 			    i->key);
 		opts_set(&one, i->key, i->val);
 		switch (k->type) {
-		case OPT_BOOL:
+		case VAL_BOOL:
 			r = opts_bool(&one, i->key, false, &b, e);
 			break;
-		case OPT_SIZE:
+		case VAL_SIZE:
 			r = opts_size(&one, i->key, 0, &v, e);
 			break;
-		case OPT_NUM:
+		case VAL_NUM:
 			r = opts_num(&one, i->key, 0, &v, e);
 			break;
-		case OPT_STR:
+		case VAL_STR:
 			break;
 		}
 		opts_free(&one);
@@ -368,11 +369,11 @@ create_line(FILE *f, const char *file, const char *fmt, struct opts *o)
 			struct opts one = { 0 };
 
 			opts_set(&one, name, v);
-			if (k->type == OPT_SIZE) {
+			if (k->type == VAL_SIZE) {
 				opts_size(&one, name, 0, &n, NULL);
 				fprintf(f, " %s=%llu", name,
 				    (unsigned long long)n);
-			} else if (k->type == OPT_BOOL) {
+			} else if (k->type == VAL_BOOL) {
 				opts_bool(&one, name, false, &b, NULL);
 				fprintf(f, " %s=%s", name, b ? "on" : "off");
 			} else {
@@ -429,6 +430,41 @@ progress_end(void)
 {
 	if (show)
 		printf("\n");
+}
+
+/* ----------------------------------------------------------------- rate */
+
+static uint64_t rate, rate_total;
+static struct timespec rate_start;
+static pthread_mutex_t rate_lock = PTHREAD_MUTEX_INITIALIZER;
+
+void
+rate_limit(uint64_t bytes)
+{
+	rate = bytes;
+	rate_total = 0;
+	clock_gettime(CLOCK_MONOTONIC, &rate_start);
+}
+
+/* Sleep until the time has come for what was moved so far. */
+void
+rate_moved(uint64_t bytes)
+{
+	struct timespec t;
+	double due;
+
+	if (!rate)
+		return;
+	pthread_mutex_lock(&rate_lock);
+	rate_total += bytes;
+	due = (double)rate_total / (double)rate;
+	pthread_mutex_unlock(&rate_lock);
+	due += (double)rate_start.tv_sec + 1e-9 * (double)rate_start.tv_nsec;
+	t.tv_sec = (time_t)due;
+	t.tv_nsec = (long)((due - (double)t.tv_sec) * 1e9);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) ==
+	    EINTR)
+		;
 }
 
 int

@@ -40,6 +40,10 @@ void	progress_init(bool on);
 void	progress(double percent);
 void	progress_end(void);
 
+/* -r: at most so many bytes a second; 0, the start: no limit.  Any thread. */
+void	rate_limit(uint64_t bytes);
+void	rate_moved(uint64_t bytes);
+
 void	print_snapshots(FILE *, struct img *);
 /* Creates an image as `create` does, with its checks of the backing file. */
 int	create_image(const char *file, const char *fmt, const char *back,

@@ -1,7 +1,7 @@
 /*
  * file.c - the file and host_device protocols: a file or block device of the
- * host, read and written in place.  Holes are found with SEEK_DATA/SEEK_HOLE
- * and made with fallocate(2).
+ * host: opening and locking it, making it, its size and its holes (SEEK_DATA,
+ * SEEK_HOLE).  file-io.c reads and writes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,23 +11,77 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 
-#include "img.h"
-
-struct file {
-	int	fd;
-	bool	dev;			/* a block device */
-	bool	nozero, nopunch;	/* what fallocate refused before */
-	bool	noseek;
-	uint32_t dio;			/* O_DIRECT alignment, 0 without */
-};
+#include "file.h"
 
 static const char *
 plain(const char *name)
 {
 	return strncmp(name, "file:", 5) ? name : name + 5;
+}
+
+/* The least that O_DIRECT takes, in memory, offset and length. */
+static uint32_t
+dio_align(int fd)
+{
+	uint32_t a = 4096;
+	uint8_t *b;
+
+	if (posix_memalign((void **)&b, 4096, 4096))
+		return a;
+	for (a = 512; a < 4096; a *= 2)
+		if (pread(fd, b + a, a, 0) > 0)
+			break;
+	free(b);
+	return a;
+}
+
+int
+aio_parse(const char *s, struct imgerr *e)
+{
+	if (!strcmp(s, "native") || !strcmp(s, "io_uring"))
+		return err_set(e, ENOTSUP, "aio=%s is not supported, only "
+		    "threads", s);
+	if (strcmp(s, "threads"))
+		return err_set(e, EINVAL, "Parameter 'aio' does not accept "
+		    "value '%s'", s);
+	return 0;
+}
+
+/* What the user of an image does to the file, and what nobody else may. */
+static int
+lock(struct img *im, int fd, bool must, struct imgerr *e)
+{
+	bool rw = im->flags & IMG_RDWR;
+	int perm = PERM_READ | (rw ? PERM_WRITE : 0), deny = 0, r;
+
+	if (im->flags & IMG_FORMAT)
+		deny = PERM_WRITE | PERM_RESIZE;
+	if (im->flags & IMG_NOWRITERS)
+		deny |= PERM_WRITE;
+	if (im->flags & IMG_NORESIZERS)
+		deny |= PERM_RESIZE;
+	if (rw && im->flags & (IMG_FORMAT | IMG_RESIZE))
+		perm |= PERM_RESIZE;
+	r = lock_file(fd, perm, deny, im->filename, e);
+	if (r > 0 && must)
+		return err_set(e, ENOLCK, "'%s' cannot be locked: no locks in "
+		    "this file system", im->filename);
+	return r < 0 ? -1 : 0;
+}
+
+static int
+file_options(struct img *im, struct opts *o, const char **lk, struct imgerr *e)
+{
+	const char *aio = opts_get(o, "aio");
+
+	*lk = opts_get(o, "locking");
+	if (*lk && strcmp(*lk, "auto") && strcmp(*lk, "on") &&
+	    strcmp(*lk, "off"))
+		return err_set(e, EINVAL, "Parameter 'locking' does not accept "
+		    "value '%s'", *lk);
+	return aio ? aio_parse(aio, e) : 0;
 }
 
 static int
@@ -36,25 +90,29 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 	struct file *f;
 	const char *name = opts_get(o, "filename"), *lk;
 	struct stat st;
-	bool rw = im->flags & IMG_RDWR, locking = true;
-	int perm, deny;
 	off_t end;
+	int fl;
 
 	if (!name || !*name)
 		return err_set(e, EINVAL, name ?
 		    "The '%s' block driver requires a file name" :
 		    "A block device must be specified for \"file\"",
 		    im->drv->name);
-	if ((lk = opts_get(o, "locking")) && !strcmp(lk, "off"))
-		locking = false;
-	opts_get(o, "aio");
-	opts_get(o, "pr-manager");
+	if (file_options(im, o, &lk, e))
+		return -1;
 	free(im->filename);
 	im->filename = strdup(name);
 	if (!(f = calloc(1, sizeof(*f))))
 		return err_set(e, ENOMEM, "Out of memory");
-	f->fd = open(name, O_CLOEXEC | (rw ? O_RDWR : O_RDONLY) |
-	    (im->flags & IMG_NOCACHE ? O_DIRECT : 0));
+	fl = O_CLOEXEC | O_NONBLOCK | (im->flags & IMG_NOCACHE ? O_DIRECT : 0);
+	f->rw = im->flags & (IMG_RDWR | IMG_LATER);
+	f->fd = open(name, fl | (f->rw ? O_RDWR : O_RDONLY));
+	if (f->fd < 0 && f->rw && (im->auto_ro || !(im->flags & IMG_RDWR)) &&
+	    (errno == EACCES || errno == EROFS || errno == EPERM)) {
+		im->flags &= ~IMG_RDWR;
+		f->rw = false;
+		f->fd = open(name, fl | O_RDONLY);
+	}
 	if (f->fd < 0) {
 		err_set(e, errno, errno == EINVAL ?
 		    "Could not open '%s': filesystem does not support "
@@ -69,10 +127,9 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 		goto out;
 	}
 	f->dev = S_ISBLK(st.st_mode);
-	if (!strcmp(im->drv->name, "file") && !S_ISREG(st.st_mode) &&
-	    !S_ISBLK(st.st_mode)) {
-		err_set(e, EINVAL, "'file' driver requires '%s' to be a regular "
-		    "file", name);
+	if (!S_ISREG(st.st_mode) && !f->dev) {
+		err_set(e, EINVAL, "'%s' driver requires '%s' to be a regular "
+		    "file", im->drv->name, name);
 		goto out;
 	}
 	if (f->dev) {
@@ -82,22 +139,13 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 	} else
 		im->size = (uint64_t)st.st_size;
 	if (im->flags & IMG_NOCACHE)
-		f->dio = 4096;
-	if (locking && !(im->flags & (IMG_SHARE | IMG_NOLOCK))) {
-		perm = PERM_READ;
-		deny = 0;
-		if (rw)
-			perm |= PERM_WRITE;
-		if (im->flags & IMG_FORMAT) {
-			deny |= PERM_WRITE | PERM_RESIZE;
-			if (rw)
-				perm |= PERM_RESIZE;
-		} else if (rw && im->flags & IMG_RESIZE)
-			perm |= PERM_RESIZE;
-		if (lock_file(f->fd, perm, deny, name, e))
-			goto out;
-	}
+		f->dio = dio_align(f->fd);
+	f->locking = (!lk || strcmp(lk, "off")) && !(im->flags & (IMG_SHARE |
+	    IMG_NOLOCK));
+	if (f->locking && lock(im, f->fd, lk && !strcmp(lk, "on"), e))
+		goto out;
 	im->zero_init = !f->dev;
+	pthread_rwlock_init(&f->rmw, NULL);
 	im->priv = f;
 	return 0;
 bad:
@@ -108,6 +156,26 @@ out:
 	return -1;
 }
 
+static int
+file_writable(struct img *im, bool on, struct imgerr *e)
+{
+	struct file *f = im->priv;
+	int perm = PERM_WRITE | PERM_RESIZE;
+
+	if (on && !f->rw)
+		return err_set(e, EACCES, "'%s' is read-only", im->filename);
+	if (on && f->locking && lock_file(f->fd, perm, 0, im->filename, e) < 0) {
+		int eno = errno;
+
+		unlock_file(f->fd, perm);
+		errno = eno;
+		return -1;
+	}
+	if (!on && f->locking)
+		unlock_file(f->fd, perm);
+	return 0;
+}
+
 static void
 file_close(struct img *im)
 {
@@ -115,213 +183,6 @@ file_close(struct img *im)
 
 	close(f->fd);
 	free(f);
-}
-
-/* Short reads are the end of the file: the rest is zeros. */
-static int
-read_all(int fd, uint8_t *p, size_t n, uint64_t off)
-{
-	while (n) {
-		ssize_t k = pread(fd, p, n, (off_t)off);
-
-		if (k < 0) {
-			if (errno == EINTR)
-				continue;
-			return -1;
-		}
-		if (!k) {
-			memset(p, 0, n);
-			return 0;
-		}
-		p += k;
-		n -= (size_t)k;
-		off += (uint64_t)k;
-	}
-	return 0;
-}
-
-static int
-write_all(int fd, const uint8_t *p, size_t n, uint64_t off)
-{
-	while (n) {
-		ssize_t k = pwrite(fd, p, n, (off_t)off);
-
-		if (k < 0) {
-			if (errno == EINTR)
-				continue;
-			return -1;
-		}
-		if (!k) {
-			errno = ENOSPC;
-			return -1;
-		}
-		p += k;
-		n -= (size_t)k;
-		off += (uint64_t)k;
-	}
-	return 0;
-}
-
-/* O_DIRECT wants alignment in memory, offset and length: bounce. */
-static int
-direct(struct file *f, bool wr, void *p, size_t n, uint64_t off)
-{
-	uint64_t a = f->dio, lo = rdown(off, a), hi = rup(off + n, a);
-	uint8_t *b;
-	int r = -1;
-
-	if (posix_memalign((void **)&b, a, hi - lo)) {
-		errno = ENOMEM;
-		return -1;
-	}
-	if (wr) {
-		struct stat st;
-		bool part = lo != off || hi != off + n;
-
-		if (part && read_all(f->fd, b, hi - lo, lo))
-			goto out;
-		memcpy(b + (off - lo), p, n);
-		if (fstat(f->fd, &st) || write_all(f->fd, b, hi - lo, lo))
-			goto out;
-		if (hi != off + n && (uint64_t)st.st_size < hi && !f->dev &&
-		    ftruncate(f->fd, (off_t)umax(off + n,
-		    (uint64_t)st.st_size)))
-			goto out;
-	} else {
-		if (read_all(f->fd, b, hi - lo, lo))
-			goto out;
-		memcpy(p, b + (off - lo), n);
-	}
-	r = 0;
-out:
-	free(b);
-	return r;
-}
-
-static bool
-aligned(struct file *f, const void *p, size_t n, uint64_t off)
-{
-	return !f->dio || !(((uintptr_t)p | n | off) & (f->dio - 1));
-}
-
-static int
-file_pread(struct img *im, void *p, size_t n, uint64_t off)
-{
-	struct file *f = im->priv;
-
-	if (!aligned(f, p, n, off))
-		return direct(f, false, p, n, off);
-	return read_all(f->fd, p, n, off);
-}
-
-static void
-grown(struct img *im, uint64_t end)
-{
-	uint64_t s = __atomic_load_n(&im->size, __ATOMIC_RELAXED);
-
-	while (end > s && !__atomic_compare_exchange_n(&im->size, &s, end,
-	    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		;
-}
-
-static int
-file_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
-{
-	struct file *f = im->priv;
-	int r;
-
-	if (!aligned(f, p, n, off))
-		r = direct(f, true, (void *)(uintptr_t)p, n, off);
-	else
-		r = write_all(f->fd, p, n, off);
-	if (!r)
-		grown(im, off + n);
-	return r;
-}
-
-static bool
-unsup(int e)
-{
-	return e == EOPNOTSUPP || e == ENOSYS || e == EINVAL || e == ENOTTY ||
-	    e == ENODEV;
-}
-
-static int
-file_zero(struct img *im, uint64_t off, uint64_t len, int flags)
-{
-	struct file *f = im->priv;
-	int mode;
-
-	if (f->dev) {
-		uint64_t r[2] = { off, len };
-
-		if (!((off | len) & 511) && !f->nozero &&
-		    !ioctl(f->fd, BLKZEROOUT, r))
-			return 0;
-		errno = ENOTSUP;
-		return -1;
-	}
-	if (off >= im->size && flags & IMG_MAYUNMAP) {
-		if (ftruncate(f->fd, (off_t)(off + len)))
-			return -1;
-		grown(im, off + len);
-		return 0;
-	}
-	if (flags & IMG_MAYUNMAP && !f->nopunch) {
-		mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-		if (!fallocate(f->fd, mode, (off_t)off, (off_t)len)) {
-			if (off + len > im->size) {
-				if (ftruncate(f->fd, (off_t)(off + len)))
-					return -1;
-				grown(im, off + len);
-			}
-			return 0;
-		}
-		if (!unsup(errno))
-			return -1;
-		f->nopunch = true;
-	}
-	if (!f->nozero) {
-		if (!fallocate(f->fd, FALLOC_FL_ZERO_RANGE, (off_t)off,
-		    (off_t)len)) {
-			grown(im, off + len);
-			return 0;
-		}
-		if (!unsup(errno))
-			return -1;
-		f->nozero = true;
-	}
-	/* punch and allocate again */
-	mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-	if (!f->nopunch && !fallocate(f->fd, mode, (off_t)off, (off_t)len) &&
-	    !fallocate(f->fd, 0, (off_t)off, (off_t)len)) {
-		grown(im, off + len);
-		return 0;
-	}
-	errno = ENOTSUP;
-	return -1;
-}
-
-static int
-file_discard(struct img *im, uint64_t off, uint64_t len)
-{
-	struct file *f = im->priv;
-	uint64_t r[2] = { off, len };
-
-	if (f->dev)
-		return ioctl(f->fd, BLKDISCARD, r);
-	if (off >= im->size)
-		return 0;
-	return fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-	    (off_t)off, (off_t)len);
-}
-
-static int
-file_flush(struct img *im)
-{
-	struct file *f = im->priv;
-
-	return fdatasync(f->fd);
 }
 
 static int
@@ -372,7 +233,7 @@ fill(int fd, uint64_t from, uint64_t to)
 	static const uint8_t z[65536];
 
 	for (; from < to; from += umin(to - from, sizeof(z)))
-		if (write_all(fd, z, umin(to - from, sizeof(z)), from))
+		if (file_write(fd, z, umin(to - from, sizeof(z)), from))
 			return -1;
 	return fsync(fd);
 }
@@ -414,7 +275,7 @@ resize(int fd, const char *name, uint64_t old, uint64_t size, enum prealloc pre,
 	if (!old && size) {
 		static const uint8_t z[4096];
 
-		if (write_all(fd, z, umin(size, sizeof(z)), 0))
+		if (file_write(fd, z, umin(size, sizeof(z)), 0))
 			return err_set(e, errno,
 			    "Failed to resize the file: %m");
 	}
@@ -488,7 +349,7 @@ file_create(const char *name, struct opts *o, struct imgerr *e)
 	if (fd < 0)
 		return err_set(e, errno, "Could not create '%s': %m", name);
 	/* whoever uses the file now keeps what is in it */
-	if (lock_file(fd, PERM_WRITE | PERM_RESIZE, 0, name, e))
+	if (lock_file(fd, PERM_WRITE | PERM_RESIZE, 0, name, e) < 0)
 		goto out;
 	if (ftruncate(fd, 0)) {
 		err_set(e, errno, "Could not resize file: %m");
@@ -530,20 +391,22 @@ dev_create(const char *name, struct opts *o, struct imgerr *e)
 const char *const prealloc_name[4] = { "off", "metadata", "falloc", "full" };
 
 static const struct opt_desc file_opts[] = {
-	{ "extent_size_hint", OPT_SIZE,
+	{ "extent_size_hint", VAL_SIZE,
 	    "Extent size hint for the image file, 0 to disable" },
-	{ "nocow", OPT_BOOL,
+	{ "nocow", VAL_BOOL,
 	    "Turn off copy-on-write (valid only on btrfs)" },
-	{ "preallocation", OPT_STR,
+	{ "preallocation", VAL_STR,
 	    "Preallocation mode (allowed values: off, falloc, full)" },
-	{ "size", OPT_SIZE, "Virtual disk size" },
+	{ "size", VAL_SIZE, "Virtual disk size" },
 	{ 0 }
 };
 
 #define FILE_OPS \
 	.protocol = true, .open = file_open, .close = file_close, \
-	.pread = file_pread, .pwrite = file_pwrite, .zero = file_zero, \
-	.discard = file_discard, .flush = file_flush, .status = file_status, \
+	.pread = file_pread, .pwrite = file_pwrite, \
+	.preadv = file_preadv, .pwritev = file_pwritev, .zero = file_zero, \
+	.discard = file_discard, .writable = file_writable, \
+	.copy = file_copy, .flush = file_flush, .status = file_status, \
 	.truncate = file_truncate, .allocated = file_allocated
 
 const struct img_driver drv_file = {

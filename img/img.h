@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <pthread.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #define KiB	1024ull
 #define MiB	(1024 * KiB)
@@ -62,17 +63,17 @@ void	js_free(struct js *);
 
 /* --------------------------------------------------------------- options */
 
-struct opt {
+struct optval {
 	char		*key, *val;
 	bool		used;
-	struct opt	*next;
+	struct optval	*next;
 };
 struct opts {
-	struct opt	*head;
+	struct optval	*head;
 };
 /* "a=b,c=d" (",," is a comma); a first word without '=' is `first`=word.
  * Appends. */
-int	opts_parse(struct opts *, const char *text, const char *first,
+int	opts_text(struct opts *, const char *text, const char *first,
 	    struct imgerr *);
 int	opts_json(struct opts *, const struct js *, struct imgerr *);
 void	opts_set(struct opts *, const char *key, const char *val);
@@ -98,10 +99,10 @@ int	size_parse(const char *, char unit, uint64_t *);
 char	*size_human(uint64_t, char buf[32]);
 
 /* The creation options a driver knows, for help and checking. */
-enum opt_type { OPT_STR, OPT_BOOL, OPT_SIZE, OPT_NUM };
+enum val_type { VAL_STR, VAL_BOOL, VAL_SIZE, VAL_NUM };
 struct opt_desc {
 	const char	*name;
-	enum opt_type	type;
+	enum val_type	type;
 	const char	*help;
 	const char	*dflt;		/* shown by create when not NULL */
 	bool		amend;		/* amend can change it */
@@ -129,12 +130,19 @@ enum img_flags {
 	IMG_ISPROTO	= 1 << 12,	/* open the protocol layer only */
 	IMG_NOLOCK	= 1 << 13,
 	IMG_FORMAT	= 1 << 14,	/* a format node's own file (locks) */
+	IMG_NOWRITERS	= 1 << 15,	/* locks: nobody else may write, */
+	IMG_NORESIZERS	= 1 << 16,	/* or change the size */
+	IMG_LATER	= 1 << 17,	/* may be made writable later; of a
+					 * writable image: its backing may */
 };
 
 enum img_wflags {
 	IMG_FUA		= 1 << 0,
 	IMG_MAYUNMAP	= 1 << 1,	/* zero: may punch holes */
 	IMG_NOFALLBACK	= 1 << 2,	/* zero: fail rather than write zeros */
+	IMG_NOWAIT	= 1 << 3,	/* vectors: EAGAIN rather than wait for a
+					 * disk or a lock; the host's cache is no
+					 * waiting */
 };
 
 enum img_sflags {
@@ -193,6 +201,8 @@ struct img_driver {
 	const char	*name;
 	bool		protocol;
 	bool		backing;	/* supports backing images */
+	bool		late;		/* IMG_LATER works */
+	bool		terse;		/* qemu-img info has no dirty-flag */
 	const struct opt_desc *opts;	/* of create; ends with a NULL name */
 	const struct opt_desc *ropts;	/* of open, besides the common ones */
 	/* How sure: 0 no, up to 100. */
@@ -201,6 +211,11 @@ struct img_driver {
 	void	(*close)(struct img *);
 	int	(*pread)(struct img *, void *, size_t, uint64_t off);
 	int	(*pwrite)(struct img *, const void *, size_t, uint64_t off);
+	/* All of the vector; optional for formats, not for protocols. */
+	int	(*preadv)(struct img *, const struct iovec *, unsigned n,
+		    uint64_t off, int flags);
+	int	(*pwritev)(struct img *, const struct iovec *, unsigned n,
+		    uint64_t off, int flags);
 	/* One cluster (or the tail of the image) at a cluster boundary;
 	 * ENOTSUP if it cannot, EAGAIN if it does not shrink. */
 	int	(*pwritec)(struct img *, const void *, size_t, uint64_t off);
@@ -212,6 +227,13 @@ struct img_driver {
 	int	(*truncate)(struct img *, uint64_t size, enum prealloc,
 		    struct imgerr *);
 	int64_t	(*allocated)(struct img *);	/* bytes on the host */
+	/* Protocols: copy between two images of this driver. */
+	int	(*copy)(struct img *from, uint64_t off, struct img *to,
+		    uint64_t to_off, uint64_t len);
+	/* Protocols: IMG_LATER's turn, and back. */
+	int	(*writable)(struct img *, bool, struct imgerr *);
+	/* Formats that are stretches of their file: where `off` is in it. */
+	uint64_t (*place)(struct img *, uint64_t off);
 	/* Create `filename` (a protocol driver) or lay the format out on it. */
 	int	(*create)(const char *filename, struct opts *, struct imgerr *);
 	int	(*info)(struct img *, struct js *data);
@@ -255,7 +277,11 @@ struct img {
 	bool		zero_init;	/* a new one reads as zeros */
 	bool		raw_ok;		/* `file` offsets are host offsets */
 	bool		dirty;		/* shown as dirty-flag */
+	bool		broken;		/* must not be written */
 	bool		detect_zero, detect_unmap;
+	bool		auto_ro;	/* read-only where it must be */
+	pthread_rwlock_t cor;		/* IMG_COR: writers share it, a copy
+					 * into this layer has it alone */
 	struct img	*file, *data, *backing;
 	char		*backing_name, *backing_fmt;	/* as recorded */
 	struct opts	backing_opts;
@@ -277,6 +303,14 @@ struct img *img_open_child(struct img *, struct opts *, const char *name,
 	    const char *filename, bool format, int flags, struct imgerr *);
 int	img_open_backing(struct img *, struct imgerr *);
 int	img_close(struct img *);	/* flushes */
+/* Make an image opened with IMG_LATER writable, or read-only again (flushes). */
+int	img_writable(struct img *, bool, struct imgerr *);
+/* Copy what the layers of `top` above `base` hold into `to`, which is `base`
+ * opened for writing (perhaps the same).  Grows it if need be; flushes.  `moved`
+ * is told of each step: `data` bytes written, `off` reached. */
+int	img_commit(struct img *top, struct img *base, struct img *to,
+	    void (*moved)(uint64_t data, uint64_t off, uint64_t size),
+	    struct imgerr *);
 /* The full name of a backing file `b` named in image `of`; malloc'd. */
 char	*img_backing_path(const char *of, const char *b);
 int	img_create(const char *fmt, const char *filename, struct opts *,
@@ -284,10 +318,27 @@ int	img_create(const char *fmt, const char *filename, struct opts *,
 
 int	img_pread(struct img *, void *, size_t, uint64_t off);
 int	img_pwrite(struct img *, const void *, size_t, uint64_t off, int flags);
+/* Vectors of `n` parts, whose memory may change meanwhile (a guest's).  Flags:
+ * IMG_NOWAIT; writing also IMG_FUA.  After an error what was read or written
+ * is undefined within the range. */
+int	img_preadv(struct img *, const struct iovec *, unsigned n, uint64_t off,
+	    int flags);
+int	img_pwritev(struct img *, const struct iovec *, unsigned n,
+	    uint64_t off, int flags);
+/* Bytes of a vector; copies between one, from byte `skip` on, and memory. */
+uint64_t vec_len(const struct iovec *, unsigned n);
+void	vec_get(const struct iovec *, unsigned n, uint64_t skip, void *,
+	    size_t);
+void	vec_put(const struct iovec *, unsigned n, uint64_t skip, const void *,
+	    size_t);
 int	img_pwritec(struct img *, const void *, size_t, uint64_t off);
 int	img_zero(struct img *, uint64_t off, uint64_t len, int flags);
 int	img_discard(struct img *, uint64_t off, uint64_t len);
 int	img_flush(struct img *);
+/* Have the host's kernel copy, if both ends are stretches of files; ENOTSUP if
+ * not.  After an error the target range is undefined. */
+int	img_copy(struct img *from, uint64_t off, struct img *to, uint64_t to_off,
+	    uint64_t len);
 int	img_truncate(struct img *, uint64_t size, enum prealloc,
 	    struct imgerr *);
 /* One layer. */
@@ -309,6 +360,14 @@ size_t	zero_run(const uint8_t *p, size_t n, size_t step, bool *zero);
 int	prealloc_parse(const char *, const char *key, bool meta,
 	    enum prealloc *, struct imgerr *);
 
+/* An aio= mode: 0, or -1 with text for those that are not there. */
+int	aio_parse(const char *, struct imgerr *);
+
+/* A qcow2 image in ${TMPDIR:-/var/tmp} that has no name any more and stands on
+ * `base`, which becomes its own: img_close() closes both and drops what was
+ * written.  NULL: `base` is still the caller's. */
+struct img *img_temporary(struct img *base, struct imgerr *);
+
 /* For formats' create: make `name` of `size` bytes with its protocol and open
  * that for writing, without flushes. */
 struct img *img_create_file(const char *name, uint64_t size, struct opts *,
@@ -316,6 +375,9 @@ struct img *img_create_file(const char *name, uint64_t size, struct opts *,
 
 /* Locks: bits of enum perm held, and of those denied to others. */
 enum perm { PERM_READ = 1, PERM_WRITE = 2, PERM_UNCHANGED = 4, PERM_RESIZE = 8 };
+/* Give back what lock_file took of `perm`. */
+void	unlock_file(int fd, int perm);
+/* 1: the file system has no locks. */
 int	lock_file(int fd, int perm, int deny, const char *name,
 	    struct imgerr *);
 

@@ -62,22 +62,71 @@ zero_run(const uint8_t *p, size_t n, size_t step, bool *zero)
 	return at;
 }
 
+/* ------------------------------------------------------- copy on read */
+
+static bool
+copies(const struct img *im)
+{
+	return im->flags & IMG_COR && im->flags & IMG_RDWR && im->backing;
+}
+
+/* Of a range, how many bytes from its start this layer has (*have) or not. */
 static int
-cor(struct img *im, void *p, size_t n, uint64_t off)
+span(struct img *im, uint64_t off, uint64_t n, bool *have, uint64_t *len)
 {
 	struct img_status s;
-	uint64_t o = off, end = off + n;
 
-	while (o < end) {
-		if (img_status1(im, o, end - o, &s))
-			return -1;
-		if (!(s.flags & IMG_ALLOC) && img_pwrite(im,
-		    (uint8_t *)p + (o - off), s.len, o, 0))
-			return -1;
-		o += s.len;
-	}
+	if (img_status1(im, off, n, &s))
+		return -1;
+	*have = s.flags & IMG_ALLOC;
+	*len = s.len;
 	return 0;
 }
+
+/* Read, and keep here what came from the backing image.  Writers are held off
+ * meanwhile: what they wrote must not be covered by what was there before. */
+static int
+copy_on_read(struct img *im, uint8_t *p, size_t n, uint64_t off)
+{
+	uint64_t o, len, end = off + n;
+	bool have = true;
+	int r;
+
+	for (o = off; o < end && have; o += len)
+		if (span(im, o, end - o, &have, &len))
+			return -1;
+	if (have)
+		return im->drv->pread(im, p, n, off);
+	pthread_rwlock_wrlock(&im->cor);
+	r = im->drv->pread(im, p, n, off);
+	for (o = off; o < end && !r; o += len) {
+		r = span(im, o, end - o, &have, &len);
+		if (!r && !have)
+			r = im->drv->pwrite(im, p + (o - off), len, o);
+	}
+	pthread_rwlock_unlock(&im->cor);
+	return r;
+}
+
+static void
+write_begins(struct img *im)
+{
+	if (copies(im))
+		pthread_rwlock_rdlock(&im->cor);
+}
+
+static int
+write_ends(struct img *im, int r)
+{
+	int eno = errno;
+
+	if (copies(im))
+		pthread_rwlock_unlock(&im->cor);
+	errno = eno;
+	return r;
+}
+
+/* ------------------------------------------------------ reading and writing */
 
 int
 img_pread(struct img *im, void *p, size_t n, uint64_t off)
@@ -86,11 +135,9 @@ img_pread(struct img *im, void *p, size_t n, uint64_t off)
 		return -1;
 	if (!n)
 		return 0;
-	if (im->drv->pread(im, p, n, off))
-		return -1;
-	if (im->flags & IMG_COR && im->flags & IMG_RDWR && im->backing)
-		return cor(im, p, n, off);
-	return 0;
+	if (copies(im))
+		return copy_on_read(im, p, n, off);
+	return im->drv->pread(im, p, n, off);
 }
 
 int
@@ -133,7 +180,127 @@ img_pwrite(struct img *im, const void *p, size_t n, uint64_t off, int flags)
 	if (im->detect_zero && is_zero(p, n))
 		return img_zero(im, off, n, flags | (im->detect_unmap ?
 		    IMG_MAYUNMAP : 0));
-	return done(im, im->drv->pwrite(im, p, n, off), flags);
+	write_begins(im);
+	return done(im, write_ends(im, im->drv->pwrite(im, p, n, off)), flags);
+}
+
+/* -------------------------------------------------------------- vectors */
+
+uint64_t
+vec_len(const struct iovec *v, unsigned n)
+{
+	uint64_t len = 0;
+
+	while (n--)
+		len += v++->iov_len;
+	return len;
+}
+
+static void
+vec_copy(const struct iovec *v, unsigned n, uint64_t skip, uint8_t *p,
+    size_t len, bool put)
+{
+	for (; n && len; v++, n--) {
+		uint8_t *b = (uint8_t *)v->iov_base + skip;
+		size_t k;
+
+		if (skip >= v->iov_len) {
+			skip -= v->iov_len;
+			continue;
+		}
+		k = umin(len, v->iov_len - skip);
+		if (put)
+			memcpy(b, p, k);
+		else
+			memcpy(p, b, k);
+		p += k;
+		len -= k;
+		skip = 0;
+	}
+}
+
+void
+vec_get(const struct iovec *v, unsigned n, uint64_t skip, void *p, size_t len)
+{
+	vec_copy(v, n, skip, p, len, false);
+}
+
+void
+vec_put(const struct iovec *v, unsigned n, uint64_t skip, const void *p,
+    size_t len)
+{
+	vec_copy(v, n, skip, (void *)(uintptr_t)p, len, true);
+}
+
+/* A vector through one buffer: a format would otherwise allocate a cluster for
+ * its first part and change it for each of the others. */
+static int
+bounce(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    bool wr, int flags)
+{
+	const uint64_t most = 4 * MiB;
+	uint64_t len = vec_len(v, n), at, k;
+	uint8_t *b;
+	int r = 0;
+
+	if (n == 1)
+		return wr ? img_pwrite(im, v->iov_base, len, off, flags) :
+		    img_pread(im, v->iov_base, len, off);
+	if (posix_memalign((void **)&b, 4096, umin(len, most))) {
+		errno = ENOMEM;
+		return -1;
+	}
+	for (at = 0; at < len && !r; at += k) {
+		k = umin(len - at, most - (off + at) % most);
+		if (wr) {
+			vec_get(v, n, at, b, k);
+			r = img_pwrite(im, b, k, off + at, flags);
+		} else if (!(r = img_pread(im, b, k, off + at)))
+			vec_put(v, n, at, b, k);
+	}
+	free(b);
+	return r;
+}
+
+int
+img_preadv(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	uint64_t len = vec_len(v, n);
+
+	if (!inside(im, off, len))
+		return -1;
+	if (!len)
+		return 0;
+	if (im->drv->preadv && !copies(im))
+		return im->drv->preadv(im, v, n, off, flags);
+	if (flags & IMG_NOWAIT) {
+		errno = EAGAIN;
+		return -1;
+	}
+	return bounce(im, v, n, off, false, flags);
+}
+
+int
+img_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	int fl = flags & ~IMG_NOWAIT;
+
+	if (flags & IMG_NOWAIT && (!im->drv->pwritev || im->detect_zero ||
+	    copies(im) || fl & IMG_FUA || im->flags & IMG_WRTHROUGH)) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (!im->drv->pwritev || im->detect_zero || copies(im))
+		return bounce(im, v, n, off, true, fl);
+	if (!(im->flags & IMG_RDWR)) {
+		errno = EPERM;
+		return -1;
+	}
+	if (!inside(im, off, vec_len(v, n)))
+		return -1;
+	return done(im, im->drv->pwritev(im, v, n, off, flags), fl);
 }
 
 int
@@ -167,7 +334,8 @@ img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 	if (!len)
 		return done(im, 0, flags);
 	if (im->drv->zero) {
-		r = im->drv->zero(im, off, len, flags);
+		write_begins(im);
+		r = write_ends(im, im->drv->zero(im, off, len, flags));
 		if (!r || (errno != ENOTSUP && errno != EOPNOTSUPP))
 			return done(im, r, flags);
 	}
@@ -178,7 +346,8 @@ img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 	while (len) {
 		size_t n = umin(len, sizeof(z));
 
-		if (im->drv->pwrite(im, z, n, off))
+		write_begins(im);
+		if (write_ends(im, im->drv->pwrite(im, z, n, off)))
 			return -1;
 		off += n;
 		len -= n;
@@ -197,9 +366,39 @@ img_discard(struct img *im, uint64_t off, uint64_t len)
 		return -1;
 	if (!len || !(im->flags & IMG_UNMAP) || !im->drv->discard)
 		return 0;
-	if (im->drv->discard(im, off, len) && errno != ENOTSUP &&
+	write_begins(im);
+	if (write_ends(im, im->drv->discard(im, off, len)) && errno != ENOTSUP &&
 	    errno != EOPNOTSUPP)
 		return -1;
+	return 0;
+}
+
+int
+img_copy(struct img *from, uint64_t off, struct img *to, uint64_t to_off,
+    uint64_t len)
+{
+	struct img_status s;
+	const struct img *f;
+
+	errno = ENOTSUP;
+	if (!to->drv->place || to->probed || to->detect_zero || copies(from) ||
+	    !(to->flags & IMG_RDWR) || !inside(from, off, len) ||
+	    !inside(to, to_off, len))
+		return -1;
+	for (; len; off += s.len, to_off += s.len, len -= s.len) {
+		if (img_status(from, NULL, off, len, &s))
+			return -1;
+		f = s.file;
+		if (!(s.flags & IMG_DATA) || !(s.flags & IMG_MAPPED) ||
+		    s.flags & IMG_COMPRESSED || !f || !f->drv->copy ||
+		    f->drv->copy != to->file->drv->copy) {
+			errno = ENOTSUP;
+			return -1;
+		}
+		if (f->drv->copy(s.file, s.map, to->file, to->drv->place(to,
+		    to_off), s.len))
+			return -1;
+	}
 	return 0;
 }
 

@@ -44,7 +44,7 @@ lock_file(int fd, int perm, int deny, const char *name, struct imgerr *e)
 			/* a file system without locks: QEMU goes on too */
 			if (errno == EINVAL || errno == ENOTSUP ||
 			    errno == ENOLCK)
-				return 0;
+				return 1;
 			return err_set(e, EAGAIN, "Failed to lock byte %d",
 			    USE + i);
 		}
@@ -63,4 +63,12 @@ lock_file(int fd, int perm, int deny, const char *name, struct imgerr *e)
 			    perm_name[i], name);
 	}
 	return 0;
+}
+
+void
+unlock_file(int fd, int perm)
+{
+	for (int i = 0; i < NPERM; i++)
+		if (perm >> i & 1)
+			ofd(fd, F_OFD_SETLK, F_UNLCK, USE + i);
 }

@@ -11,8 +11,8 @@
 #include "img.h"
 
 /* A format is one file and one word here. */
-#define DRIVERS(X) X(raw) X(qcow2) X(vdi) X(vpc) X(vmdk) X(qed) X(file) \
-	X(host_device) X(null)
+#define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) \
+	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null)
 #define DECL(n) extern const struct img_driver drv_##n;
 DRIVERS(DECL)
 #define SLOT(n) &drv_##n,
@@ -68,6 +68,7 @@ node(const struct img_driver *d, const char *name, int flags)
 	im->drv = d;
 	im->filename = strdup(name ? name : "");
 	im->flags = flags;
+	pthread_rwlock_init(&im->cor, NULL);
 	return im;
 }
 
@@ -82,7 +83,7 @@ common(struct opts *o, int *flags, struct img *dz, struct imgerr *e)
 	if (opts_bool(o, "read-only", !(*flags & IMG_RDWR), &b, e))
 		return -1;
 	*flags = b ? *flags & ~IMG_RDWR : *flags | IMG_RDWR;
-	if (opts_bool(o, "auto-read-only", false, &b, e) ||
+	if (opts_bool(o, "auto-read-only", false, &dz->auto_ro, e) ||
 	    opts_bool(o, "cache.direct", *flags & IMG_NOCACHE, &b, e))
 		return -1;
 	*flags = b ? *flags | IMG_NOCACHE : *flags & ~IMG_NOCACHE;
@@ -108,16 +109,38 @@ common(struct opts *o, int *flags, struct img *dz, struct imgerr *e)
 	return 0;
 }
 
+/* Formats that are known by their first bytes, and not there: as raw they would
+ * be read wrong and destroyed. */
+static const struct { const char *name, *magic; size_t n; } strangers[] = {
+	{ "qcow", "QFI\xfb\0\0\0\1", 8 },
+	{ "vhdx", "vhdxfile", 8 },
+	{ "luks", "LUKS\xba\xbe", 6 },
+	{ "parallels", "WithoutFreeSpace", 16 },
+	{ "parallels", "WithouFreSpacExt", 16 },
+	{ "bochs", "Bochs Virtual HD Image", 22 },
+};
+
 static const struct img_driver *
-probe(struct img *file)
+probe(struct img *file, struct imgerr *e)
 {
 	uint8_t b[2048] = { 0 };
 	const struct img_driver *best = &drv_raw;
 	int top = 0;
 	size_t n = umin(sizeof(b), file->size);
 
-	if (n && img_pread(file, b, n, 0))
+	if (n && img_pread(file, b, n, 0)) {
+		err_set(e, errno, "Could not read image for determining its "
+		    "format: %s", strerror(errno));
 		return NULL;
+	}
+	for (size_t i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++)
+		if (!memcmp(b, strangers[i].magic, strangers[i].n) &&
+		    !img_driver_find(strangers[i].name)) {
+			err_set(e, ENOTSUP, "Image format '%s' is not "
+			    "supported (format raw takes the file as it is)",
+			    strangers[i].name);
+			return NULL;
+		}
 	for (int i = 0; i < img_ndrivers; i++) {
 		int s;
 
@@ -135,7 +158,7 @@ probe(struct img *file)
 static int
 leftover(struct img *im, struct opts *o, struct imgerr *e)
 {
-	for (struct opt *p = o->head; p; p = p->next)
+	for (struct optval *p = o->head; p; p = p->next)
 		if (!p->used)
 			return err_set(e, EINVAL, "Block %s '%s' does not "
 			    "support the option '%s'", im->drv->protocol ?
@@ -259,13 +282,10 @@ open_node(const char *name, struct opts *o, int flags, struct imgerr *e)
 		opts_free(&keep);
 		if (!f)
 			goto bad;
-		d = probe(f);
+		d = probe(f, e);
 		img_close(f);
-		if (!d) {
-			err_set(e, errno, "Could not read image for determining "
-			    "its format: %s", strerror(errno));
+		if (!d)
 			goto bad;
-		}
 		im->drv = d;
 		im->probed = d == &drv_raw;
 	}
@@ -273,6 +293,14 @@ open_node(const char *name, struct opts *o, int flags, struct imgerr *e)
 	    flags & ~IMG_NOBACKING, e);
 	if (!im->file)
 		goto bad;
+	if (flags & IMG_RDWR && !(im->file->flags & IMG_RDWR)) {
+		if (!im->auto_ro) {
+			err_set(e, EACCES, "'%s' is read-only",
+			    im->file->filename);
+			goto bad;
+		}
+		flags &= ~IMG_RDWR;
+	}
 	if (!name) {
 		free(im->filename);
 		im->filename = strdup(im->file->filename);
@@ -342,6 +370,9 @@ img_open_backing(struct img *im, struct imgerr *e)
 	int fl = (im->flags & ~(IMG_RDWR | IMG_RESIZE | IMG_CHECK | IMG_COR)) |
 	    IMG_ISBACKING;
 
+	if (!(im->flags & IMG_RDWR))
+		fl &= ~IMG_LATER;	/* one layer below what is written */
+
 	if (depth > 200)
 		return err_set(e, ELOOP, "Backing file '%s' creates an infinite "
 		    "loop.", im->filename);
@@ -384,7 +415,7 @@ img_open(const char *name, const char *fmt, struct opts *opts, int flags,
 			goto out;
 		}
 		js_free(j);
-		for (struct opt *p = jo.head; p; p = p->next)
+		for (struct optval *p = jo.head; p; p = p->next)
 			if (!opts_peek(&o, p->key))
 				opts_set(&o, p->key, p->val);
 		opts_free(&jo);

@@ -46,10 +46,10 @@ err_pre(struct imgerr *e, const char *fmt, ...)
 	return -1;
 }
 
-static struct opt *
+static struct optval *
 find(const struct opts *o, const char *key)
 {
-	struct opt *p;
+	struct optval *p;
 
 	for (p = o ? o->head : NULL; p; p = p->next)
 		if (!strcmp(p->key, key))
@@ -60,7 +60,7 @@ find(const struct opts *o, const char *key)
 void
 opts_set(struct opts *o, const char *key, const char *val)
 {
-	struct opt *p = find(o, key), **q;
+	struct optval *p = find(o, key), **q;
 	char *v = strdup(val);
 
 	if (p) {
@@ -94,7 +94,7 @@ opts_setf(struct opts *o, const char *key, const char *fmt, ...)
 const char *
 opts_get(struct opts *o, const char *key)
 {
-	struct opt *p = find(o, key);
+	struct optval *p = find(o, key);
 
 	if (!p)
 		return NULL;
@@ -105,13 +105,13 @@ opts_get(struct opts *o, const char *key)
 const char *
 opts_peek(const struct opts *o, const char *key)
 {
-	struct opt *p = find(o, key);
+	struct optval *p = find(o, key);
 
 	return p ? p->val : NULL;
 }
 
 static void
-opt_free(struct opt *p)
+opt_free(struct optval *p)
 {
 	free(p->key);
 	free(p->val);
@@ -121,7 +121,7 @@ opt_free(struct opt *p)
 void
 opts_del(struct opts *o, const char *key)
 {
-	struct opt **q, *p;
+	struct optval **q, *p;
 
 	for (q = &o->head; (p = *q);) {
 		if (!strcmp(p->key, key)) {
@@ -136,7 +136,7 @@ bool
 opts_sub(struct opts *o, const char *prefix, struct opts *to)
 {
 	size_t n = strlen(prefix);
-	struct opt **q, *p;
+	struct optval **q, *p;
 	bool any = false;
 
 	for (q = &o->head; (p = *q);) {
@@ -154,7 +154,7 @@ opts_sub(struct opts *o, const char *prefix, struct opts *to)
 void
 opts_copy(struct opts *to, const struct opts *from)
 {
-	struct opt *p;
+	struct optval *p;
 
 	for (p = from ? from->head : NULL; p; p = p->next)
 		opts_set(to, p->key, p->val);
@@ -163,7 +163,7 @@ opts_copy(struct opts *to, const struct opts *from)
 void
 opts_free(struct opts *o)
 {
-	struct opt *p, *n;
+	struct optval *p, *n;
 
 	if (!o)
 		return;
@@ -175,7 +175,7 @@ opts_free(struct opts *o)
 }
 
 int
-opts_parse(struct opts *o, const char *s, const char *first, struct imgerr *e)
+opts_text(struct opts *o, const char *s, const char *first, struct imgerr *e)
 {
 	char *buf = malloc(strlen(s) + 4), *w, *eq;
 	bool head = true;
@@ -471,7 +471,7 @@ img_secret_add(const char *def, struct imgerr *e)
 	char *v = NULL;
 	int r = -1;
 
-	if (opts_parse(&o, def, "qom-type", e))
+	if (opts_text(&o, def, "qom-type", e))
 		goto out;
 	type = opts_get(&o, "qom-type");
 	id = opts_get(&o, "id");

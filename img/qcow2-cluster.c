@@ -377,7 +377,7 @@ begin_change(struct qcow2 *q)
 {
 	uint8_t b[8];
 
-	if (q->compat & Q2_C_LAZY && !q->dirty_marked) {
+	if (q->lazy && !q->dirty_marked) {
 		pbe64(b, q->incompat | Q2_I_DIRTY);
 		if (q2_header_field(q, 72, b, 8))
 			return -1;

@@ -1,6 +1,6 @@
 /*
- * qcow2.c - QEMU's copy-on-write format, versions 2 and 3: header, options,
- * creation, resizing (docs: "qcow2 image file format" in the interop part of
+ * qcow2.c - QEMU's copy-on-write format, versions 2 and 3: header, opening and
+ * closing (docs: "qcow2 image file format" in the interop part of
  * QEMU's manual).  How the files share the work: qcow2.h.
  */
 #include <errno.h>
@@ -330,29 +330,81 @@ parse_header(struct qcow2 *q, const uint8_t *b, struct imgerr *e)
 }
 
 static void
-cache_sizes(struct qcow2 *q, uint64_t l2)
+cache_sizes(struct qcow2 *q, uint64_t l2, uint64_t rc)
 {
 	/* all of it where that fits, as many as the disk can need */
 	uint64_t need = (q->active_size >> (q->cbits + q->l2bits)) + 2;
 
 	q2_cache_init(&q->l2c, (unsigned)umax(8, umin(need, l2 / q->cs)));
-	q2_cache_init(&q->rbc, (unsigned)umax(8, 8 * MiB / q->cs));
+	q2_cache_init(&q->rbc, (unsigned)umax(8, umin(rc / q->cs, UINT32_MAX)));
+}
+
+/* Options of the open image.  Those that only tune QEMU's driver are taken
+ * where they ask for what this one does anyway. */
+static int
+tuning(struct qcow2 *q, struct opts *o, struct imgerr *e)
+{
+	static const struct { const char *key, *val; } fixed[] = {
+		{ "overlap-check", "none" }, { "overlap-check.template", "none" },
+		{ "pass-discard-request", "on" },
+		{ "pass-discard-snapshot", "on" },
+		{ "pass-discard-other", "on" }, { "cache-clean-interval", "0" },
+	};
+	uint64_t total, l2, rc, entry;
+	bool lazy;
+
+	for (size_t i = 0; i < sizeof(fixed) / sizeof(fixed[0]); i++) {
+		const char *s = opts_get(o, fixed[i].key);
+
+		if (s && strcmp(s, fixed[i].val))
+			return err_set(e, ENOTSUP, "%s=%s is not supported, "
+			    "only %s", fixed[i].key, s, fixed[i].val);
+	}
+	if (opts_size(o, "l2-cache-size", 32 * MiB, &l2, e) ||
+	    opts_size(o, "refcount-cache-size", 8 * MiB, &rc, e) ||
+	    opts_size(o, "cache-size", 0, &total, e) ||
+	    opts_size(o, "l2-cache-entry-size", q->cs, &entry, e) ||
+	    opts_bool(o, "lazy-refcounts", q->compat & Q2_C_LAZY, &lazy, e))
+		return -1;
+	if (entry != q->cs)
+		return err_set(e, ENOTSUP, "l2-cache-entry-size=%llu is not "
+		    "supported, only the cluster size",
+		    (unsigned long long)entry);
+	if (total) {
+		bool has_l2 = opts_peek(o, "l2-cache-size");
+		bool has_rc = opts_peek(o, "refcount-cache-size");
+
+		if (has_l2 && has_rc)
+			return err_set(e, EINVAL, "cache-size, l2-cache-size "
+			    "and refcount-cache-size may not be set at the "
+			    "same time");
+		if (has_l2 && l2 > total)
+			return err_set(e, EINVAL, "l2-cache-size may not "
+			    "exceed cache-size");
+		if (has_rc && rc > total)
+			return err_set(e, EINVAL, "refcount-cache-size may not "
+			    "exceed cache-size");
+		if (has_l2)
+			rc = total - l2;
+		else
+			l2 = total - (has_rc ? rc : (rc = umin(total / 2,
+			    8 * q->cs)));
+	}
+	if (lazy && q->version < 3)
+		return err_set(e, EINVAL, "Lazy refcounts require a qcow2 image "
+		    "with at least qemu 1.1 compatibility level");
+	q->lazy = lazy;
+	cache_sizes(q, l2, rc);
+	return 0;
 }
 
 static int
 q2_open(struct img *im, struct opts *o, struct imgerr *e)
 {
 	struct qcow2 *q = calloc(1, sizeof(*q));
-	uint64_t back, l2size;
+	uint64_t back;
 	uint32_t blen;
 	uint8_t *b = malloc(2 << 20);
-	static const char *const ignored[] = {
-		"pass-discard-request", "pass-discard-snapshot",
-		"pass-discard-other", "overlap-check", "refcount-cache-size",
-		"cache-clean-interval", "l2-cache-entry-size", "cache-size",
-		"overlap-check.template",
-	};
-	bool lazy;
 
 	if (!q || !b) {
 		err_set(e, ENOMEM, "Out of memory");
@@ -388,12 +440,8 @@ q2_open(struct img *im, struct opts *o, struct imgerr *e)
 			im->backing_name = strndup((char *)b + back, blen);
 		q->back_off = back;
 	}
-	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-		opts_get(o, ignored[i]);
-	if (opts_size(o, "l2-cache-size", 32 * MiB, &l2size, e) ||
-	    opts_bool(o, "lazy-refcounts", q->compat & Q2_C_LAZY, &lazy, e))
+	if (tuning(q, o, e))
 		goto bad;
-	cache_sizes(q, l2size);
 	q->rt_size = (uint32_t)(q->rt_clusters * q->cs / 8);
 	q->rt = read_table(im->file, q->rt_off, q->rt_size);
 	q->l1 = read_table(im->file, q->l1_off, q->l1_size);
@@ -423,6 +471,7 @@ q2_open(struct img *im, struct opts *o, struct imgerr *e)
 	im->align = (uint32_t)q->scs;
 	im->zero_init = true;
 	im->dirty = q->incompat & Q2_I_DIRTY;
+	im->broken = q->incompat & Q2_I_CORRUPT;
 	q->dirty_marked = im->dirty;
 	/* a file with many holes: clusters were made ahead, ask it */
 	q->holes = !im->data && img_allocated(im->file) >= 0 &&
@@ -462,7 +511,7 @@ q2_close(struct img *im)
 	if (im->flags & IMG_RDWR && !q->loaded_snap) {
 		pthread_mutex_lock(&q->lock);
 		if (!q2_bm_store(q) && !q2_sync(q, false) && q->dirty_marked &&
-		    q->compat & Q2_C_LAZY) {
+		    q->lazy) {
 			pbe64(b, q->incompat & ~(uint64_t)Q2_I_DIRTY);
 			q2_header_field(q, 72, b, 8);
 		}
@@ -489,453 +538,6 @@ q2_flush(struct img *im)
 	return r;
 }
 
-/* -------------------------------------------------------------- resizing */
-
-int
-q2_l1_grow(struct qcow2 *q, uint64_t n)
-{
-	uint64_t off, old = q->l1_off, oldn = q->l1_size, *l1;
-	uint8_t *b, h[12];
-	int r = -1;
-
-	if (n <= q->l1_size)
-		return 0;
-	if (n * 8 > Q2_L1_MAX) {
-		errno = EFBIG;
-		return -1;
-	}
-	l1 = calloc(n, 8);
-	b = calloc(n, 8);
-	if (!l1 || !b) {
-		errno = ENOMEM;
-		goto out;
-	}
-	off = q2_alloc(q, (n * 8 + q->cs - 1) / q->cs);
-	if (!off || q2_sync(q, true))
-		goto out;
-	memcpy(l1, q->l1, (size_t)oldn * 8);
-	for (uint64_t i = 0; i < n; i++)
-		pbe64(b + i * 8, l1[i]);
-	if (img_pwrite(q->im->file, b, n * 8, off, 0))
-		goto out;
-	pbe32(h, (uint32_t)n);
-	pbe64(h + 4, off);
-	if (q2_header_field(q, 36, h, 12))
-		goto out;
-	free(q->l1);
-	q->l1 = l1;
-	l1 = NULL;
-	q->l1_size = (uint32_t)n;
-	q->l1_off = off;
-	if (oldn)
-		q2_unref(q, old, (oldn * 8 + q->cs - 1) / q->cs);
-	r = 0;
-out:
-	free(l1);
-	free(b);
-	return r;
-}
-
-static int
-q2_truncate(struct img *im, uint64_t size, enum prealloc pre,
-    struct imgerr *e)
-{
-	struct qcow2 *q = im->priv;
-	uint64_t old = im->size, n, end;
-	uint8_t b[8];
-	int r = -1;
-
-	if (size & 511)
-		return err_set(e, EINVAL, "The new size must be a multiple of "
-		    "512");
-	if (q->nsnap && q->version < 3)
-		return err_set(e, ENOTSUP, "Can't resize a v2 image which has "
-		    "snapshots");
-	if (size < old && pre != PRE_OFF)
-		return err_set(e, EINVAL, "Preallocation can't be used for "
-		    "shrinking an image");
-	if (size < old) {
-		uint64_t from = rup(size, q->cs);
-
-		if (from < old && q2_unmap(im, from, old - from, true))
-			return err_set(e, errno, "Failed to discard cropped "
-			    "clusters: %s", strerror(errno));
-	}
-	pthread_mutex_lock(&q->lock);
-	n = (size + (q->cs << q->l2bits) - 1) >> (q->cbits + q->l2bits);
-	if (q2_l1_grow(q, n)) {
-		err_set(e, errno, "Failed to grow the L1 table: %s",
-		    strerror(errno));
-		goto out;
-	}
-	q->l2c.max = (unsigned)umax(q->l2c.max, umin(n + 2, 32 * MiB / q->cs));
-	if (q->nbm && q2_bm_resize(q, size)) {
-		err_set(e, errno, "Failed to resize the bitmaps: %s",
-		    strerror(errno));
-		goto out;
-	}
-	if (im->data && size > old && im->data->size < size &&
-	    (q->autoclear & Q2_A_RAWDATA || pre != PRE_OFF) &&
-	    img_truncate(im->data, size, pre == PRE_METADATA ? PRE_OFF : pre,
-	    e))
-		goto out;
-	if (q2_sync(q, true)) {
-		err_set(e, errno, "Failed to flush: %s", strerror(errno));
-		goto out;
-	}
-	pbe64(b, size);
-	if (q2_header_field(q, 24, b, 8)) {
-		err_set(e, errno, "Failed to update the image size: %s",
-		    strerror(errno));
-		goto out;
-	}
-	q->active_size = im->size = size;
-	im->vmstate_off = rup(size, q->cs << q->l2bits);
-	if (pre != PRE_OFF && size > old && q2_preallocate(q, rdown(old,
-	    q->cs), size, pre, e))
-		goto out;
-	r = 0;
-out:
-	pthread_mutex_unlock(&q->lock);
-	if (r)
-		return -1;
-	/* what was cut off once, or what a longer backing image has there,
-	 * must not show */
-	end = umin(size, rup(old, q->cs));
-	if (im->backing && im->backing->size > old)
-		end = umax(end, umin(size, im->backing->size));
-	if (size > old && old && end > old && img_zero(im, old, end - old, 0))
-		return err_set(e, errno, "Failed to zero out the new area: %s",
-		    strerror(errno));
-	return 0;
-}
-
-/* -------------------------------------------------------------- creation */
-
-static const struct opt_desc q2_opts[] = {
-	{ "backing_file", OPT_STR, "File name of a base image", NULL, true },
-	{ "backing_fmt", OPT_STR, "Image format of the base image", NULL,
-	    true },
-	{ "cluster_size", OPT_SIZE, "qcow2 cluster size", "65536" },
-	{ "compat", OPT_STR, "Compatibility level (v2 [0.10] or v3 [1.1])",
-	    NULL, true },
-	{ "compression_type", OPT_STR,
-	    "Compression method used for image cluster compression", "zlib" },
-	{ "data_file", OPT_STR, "File name of an external data file", NULL,
-	    true },
-	{ "data_file_raw", OPT_BOOL,
-	    "The external data file must stay valid as a raw image", NULL,
-	    true },
-	{ "encrypt.cipher-alg", OPT_STR, "Name of encryption cipher algorithm" },
-	{ "encrypt.cipher-mode", OPT_STR, "Name of encryption cipher mode" },
-	{ "encrypt.format", OPT_STR,
-	    "Encrypt the image, format choices: 'aes', 'luks'" },
-	{ "encrypt.hash-alg", OPT_STR, "Name of encryption hash algorithm" },
-	{ "encrypt.iter-time", OPT_NUM, "Time to spend in PBKDF in milliseconds",
-	    NULL, true },
-	{ "encrypt.keyslot", OPT_NUM,
-	    "Select a single keyslot to modify explicitly", NULL, true, true },
-	{ "encrypt.new-secret", OPT_STR, "New secret to set in the matching "
-	    "keyslots. Empty string to erase", NULL, true, true },
-	{ "encrypt.old-secret", OPT_STR,
-	    "Select all keyslots that match this password", NULL, true, true },
-	{ "encrypt.state", OPT_STR, "Select new state of affected keyslots "
-	    "(active/inactive)", NULL, true, true },
-	{ "encrypt.ivgen-alg", OPT_STR, "Name of IV generator algorithm" },
-	{ "encrypt.ivgen-hash-alg", OPT_STR,
-	    "Name of IV generator hash algorithm" },
-	{ "encrypt.key-secret", OPT_STR,
-	    "ID of secret providing qcow AES key or LUKS passphrase" },
-	{ "encryption", OPT_BOOL, "Encrypt the image with format 'aes'. "
-	    "(Deprecated in favor of encrypt.format=aes)" },
-	{ "extended_l2", OPT_BOOL, "Extended L2 tables", "off" },
-	{ "lazy_refcounts", OPT_BOOL, "Postpone refcount updates", "off",
-	    true },
-	{ "preallocation", OPT_STR, "Preallocation mode (allowed values: off, "
-	    "metadata, falloc, full)" },
-	{ "refcount_bits", OPT_NUM,
-	    "Width of a reference count entry in bits", "16", true },
-	{ "size", OPT_SIZE, "Virtual disk size", NULL, true },
-	{ 0 }
-};
-
-struct layout {
-	uint64_t	size, cs, rbits, compr;
-	unsigned	version;
-	bool		lazy, extl2, raw_data;
-	enum prealloc	pre;
-	const char	*back, *bfmt, *data;
-};
-
-static int
-layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
-{
-	const char *s;
-	bool crypt;
-
-	if (opts_size(o, "size", 0, &l->size, e) ||
-	    opts_size(o, "cluster_size", 65536, &l->cs, e) ||
-	    opts_num(o, "refcount_bits", 16, &l->rbits, e) ||
-	    opts_bool(o, "lazy_refcounts", false, &l->lazy, e) ||
-	    opts_bool(o, "extended_l2", false, &l->extl2, e) ||
-	    opts_bool(o, "data_file_raw", false, &l->raw_data, e) ||
-	    opts_bool(o, "encryption", false, &crypt, e) ||
-	    prealloc_parse(opts_get(o, "preallocation"), "preallocation", true,
-	    &l->pre, e))
-		return -1;
-	l->size = rup(l->size, 512);
-	s = opts_get(o, "compat");
-	l->version = 3;
-	if (s && (!strcmp(s, "0.10") || !strcmp(s, "v2")))
-		l->version = 2;
-	else if (s && strcmp(s, "1.1") && strcmp(s, "v3"))
-		return err_set(e, EINVAL, "Parameter 'version' does not accept "
-		    "value '%s'", s);
-	s = opts_get(o, "compression_type");
-	l->compr = 0;
-	if (s && !strcmp(s, "zstd"))
-		l->compr = 1;
-	else if (s && strcmp(s, "zlib"))
-		return err_set(e, EINVAL, "Parameter 'compression-type' does "
-		    "not accept value '%s'", s);
-	l->back = opts_get(o, "backing_file");
-	l->bfmt = opts_get(o, "backing_fmt");
-	if (l->back && !*l->back)
-		l->back = NULL;
-	l->data = opts_get(o, "data_file");
-	if (crypt || opts_peek(o, "encrypt.format"))
-		return err_set(e, ENOTSUP, "qcow2 encryption is not "
-		    "implemented");
-	if (l->cs < 512 || l->cs > 2 * MiB || l->cs & (l->cs - 1))
-		return err_set(e, EINVAL, "Cluster size must be a power of two "
-		    "between 512 and 2048k");
-	if (l->extl2 && l->version < 3)
-		return err_set(e, EINVAL, "Extended L2 entries are only "
-		    "supported with compatibility level 1.1 and above (use "
-		    "version=v3 or greater)");
-	if (l->extl2 && l->cs < 16384)
-		return err_set(e, EINVAL, "Extended L2 entries are only "
-		    "supported with cluster sizes of at least 16384 bytes");
-	if (l->pre != PRE_OFF && l->back && !l->extl2)
-		return err_set(e, EINVAL, "Backing file and preallocation can "
-		    "only be used at the same time if extended_l2 is enabled");
-	if (l->version < 3 && l->lazy)
-		return err_set(e, EINVAL, "Lazy refcounts only supported with "
-		    "compatibility level 1.1 and above (use version=v3 or "
-		    "greater)");
-	if (!l->rbits || l->rbits > 64 || l->rbits & (l->rbits - 1))
-		return err_set(e, EINVAL, "Refcount width must be a power of two "
-		    "and may not exceed 64 bits");
-	if (l->version < 3 && l->rbits != 16)
-		return err_set(e, EINVAL, "Different refcount widths than 16 "
-		    "bits require compatibility level 1.1 or above (use "
-		    "version=v3 or greater)");
-	if (l->raw_data && !l->data)
-		return err_set(e, EINVAL, "data-file-raw requires data-file");
-	if (l->raw_data && l->back)
-		return err_set(e, EINVAL, "Backing file and data-file-raw "
-		    "cannot be used at the same time");
-	if (l->raw_data && l->pre == PRE_OFF)
-		l->pre = PRE_METADATA;
-	if (l->data && l->version < 3)
-		return err_set(e, EINVAL, "External data files are only "
-		    "supported with compatibility level 1.1 and above (use "
-		    "version=v3 or greater)");
-	if (l->compr && l->version < 3)
-		return err_set(e, EINVAL, "Non-zlib compression type is only "
-		    "supported with compatibility level 1.1 and above (use "
-		    "version=v3 or greater)");
-	return 0;
-}
-
-static int
-q2_create(const char *name, struct opts *o, struct imgerr *e)
-{
-	struct layout l;
-	struct opts fo = { 0 };
-	struct img f = { 0 }, *im = NULL, *file = NULL;
-	struct qcow2 q = { 0 };
-	uint8_t *b = NULL;
-	bool known;
-	const struct img_driver *p;
-	int r = -1;
-
-	if (layout(o, &l, true, e))
-		return -1;
-	if (l.data && (p = img_protocol(l.data, &known))->create) {
-		opts_set(&fo, "size", "0");
-		if (p->create(l.data, &fo, e))
-			goto out;
-		opts_free(&fo);
-	}
-	file = img_create_file(name, 0, o, e);
-	if (!file)
-		goto out;
-	q.im = &f;
-	f.file = file;
-	q.version = l.version;
-	q.cbits = (unsigned)__builtin_ctzll(l.cs);
-	q.cs = l.cs;
-	q.rorder = (unsigned)__builtin_ctzll(l.rbits);
-	q.rt_off = l.cs;
-	q.rt_clusters = 1;
-	q.compr = (unsigned)l.compr;
-	q.compat = l.lazy ? Q2_C_LAZY : 0;
-	q.incompat = (l.data ? Q2_I_DATAFILE : 0) | (l.compr ? Q2_I_COMPR : 0) |
-	    (l.extl2 ? Q2_I_EXTL2 : 0);
-	q.autoclear = l.raw_data ? Q2_A_RAWDATA : 0;
-	q.data_name = (char *)(uintptr_t)l.data;
-	b = calloc(2, l.cs);
-	if (!b) {
-		err_set(e, ENOMEM, "Out of memory");
-		goto out;
-	}
-	pbe64(b, 2 * l.cs);
-	for (int i = 0; i < 3; i++)
-		q2_rc_write(b + l.cs, q.rorder, (uint64_t)i, 1);
-	if (img_pwrite(file, b, 2 * l.cs, l.cs, 0)) {
-		err_set(e, errno, "Could not write: %s", strerror(errno));
-		goto out;
-	}
-	if (q2_write_header(&q, e))
-		goto out;
-	img_close(file);
-	file = NULL;
-	im = img_open(name, "qcow2", NULL, IMG_RDWR | IMG_NOBACKING |
-	    IMG_NOFLUSH | IMG_RESIZE, e);
-	if (!im || img_truncate(im, l.size, l.pre, e))
-		goto out;
-	if (l.back && im->drv->set_backing(im, l.back, l.bfmt)) {
-		err_set(e, errno, "Could not assign backing file '%s' with "
-		    "format '%s'", l.back, l.bfmt ? l.bfmt : "");
-		goto out;
-	}
-	r = 0;
-out:
-	if (im && img_close(im) && !r)
-		r = err_set(e, errno, "Could not flush: %s", strerror(errno));
-	img_close(file);
-	opts_free(&fo);
-	free(b);
-	return r;
-}
-
-static int
-q2_set_backing(struct img *im, const char *file, const char *fmt)
-{
-	struct qcow2 *q = im->priv;
-	int r;
-
-	if (file && strlen(file) > 1023) {
-		errno = EINVAL;
-		return -1;
-	}
-	if (q->autoclear & Q2_A_RAWDATA && file) {
-		errno = EINVAL;
-		return -1;
-	}
-	pthread_mutex_lock(&q->lock);
-	free(im->backing_name);
-	free(im->backing_fmt);
-	im->backing_name = file && *file ? strdup(file) : NULL;
-	im->backing_fmt = im->backing_name && fmt && *fmt ? strdup(fmt) : NULL;
-	r = q2_sync(q, true) || q2_write_header(q, NULL);
-	pthread_mutex_unlock(&q->lock);
-	return r ? -1 : 0;
-}
-
-static int
-q2_empty(struct img *im)
-{
-	return q2_unmap(im, 0, im->size, true) ? -1 : q2_flush(im);
-}
-
-static int
-q2_amend(struct img *im, struct opts *o, bool force, void (*prog)(double),
-    struct imgerr *e)
-{
-	struct qcow2 *q = im->priv;
-	const char *s, *b = opts_get(o, "backing_file");
-	const char *bf = opts_get(o, "backing_fmt");
-	uint64_t size, rbits;
-	unsigned v = q->version;
-	bool lazy;
-	int r;
-
-	s = opts_get(o, "compat");
-	if (s && (!strcmp(s, "0.10") || !strcmp(s, "v2")))
-		v = 2;
-	else if (s && (!strcmp(s, "1.1") || !strcmp(s, "v3")))
-		v = 3;
-	else if (s && *s)
-		return err_set(e, EINVAL, "Unknown compatibility level %s", s);
-	if (opts_size(o, "size", im->size, &size, e) ||
-	    opts_num(o, "refcount_bits", 1ull << q->rorder, &rbits, e) ||
-	    opts_bool(o, "lazy_refcounts", q->compat & Q2_C_LAZY, &lazy, e))
-		return -1;
-	for (struct opt *p = o->head; p; p = p->next)
-		if (!p->used)
-			return err_set(e, ENOTSUP, "Changing '%s' is not "
-			    "implemented", p->key);
-	if (rbits != 1ull << q->rorder)
-		return err_set(e, ENOTSUP, "Changing 'refcount_bits' is not "
-		    "implemented");
-	if (lazy && v < 3)
-		return err_set(e, EINVAL, "Lazy refcounts only supported with "
-		    "compatibility level 1.1 and above (use compat=1.1 or "
-		    "greater)");
-	if (v < q->version) {
-		if (q->rorder != 4)
-			return err_set(e, ENOTSUP, "Refcount width other than 16 "
-			    "bits requires compatibility level 1.1 and above");
-		if (q->nsub > 1 || q->compr || im->data || q->nbm)
-			return err_set(e, ENOTSUP, "Cannot downgrade an image "
-			    "with features of compatibility level 1.1");
-		/* zero clusters do not exist there: write them out */
-		for (uint64_t off = 0; off < im->size;) {
-			struct img_status st;
-			static const uint8_t z[65536];
-
-			if (img_status1(im, off, im->size - off, &st))
-				return err_set(e, errno, "Failed to read: %s",
-				    strerror(errno));
-			if (st.flags & IMG_ALLOC && st.flags & IMG_ZERO) {
-				uint64_t n = im->backing ? umin(st.len,
-				    sizeof(z)) : st.len;
-
-				if (im->backing ? q2_pwrite(im, z, n, off) :
-				    q2_unmap(im, off, n, true))
-					return err_set(e, errno, "Failed to turn "
-					    "zero into data clusters: %s",
-					    strerror(errno));
-				off += n;
-			} else
-				off += st.len;
-			if (prog)
-				prog(100.0 * (double)off / (double)im->size);
-		}
-	}
-	if ((b || bf) && q2_set_backing(im, b ? b : im->backing_name,
-	    bf ? bf : im->backing_fmt))
-		return err_set(e, errno, "Failed to change the backing file: %s",
-		    strerror(errno));
-	pthread_mutex_lock(&q->lock);
-	q->compat = lazy ? q->compat | Q2_C_LAZY : q->compat &
-	    ~(uint64_t)Q2_C_LAZY;
-	if (!lazy) {
-		q->incompat &= ~(uint64_t)Q2_I_DIRTY;
-		q->dirty_marked = false;
-	}
-	q->version = v;
-	r = q2_sync(q, true) || q2_write_header(q, e);
-	pthread_mutex_unlock(&q->lock);
-	if (r)
-		return -1;
-	if (size != im->size)
-		return img_truncate(im, size, PRE_OFF, e);
-	return 0;
-}
-
 static int
 q2_info(struct img *im, struct js *d)
 {
@@ -959,69 +561,8 @@ q2_info(struct img *im, struct js *d)
 	return 0;
 }
 
-/* Clusters of refcount blocks and table for `n` others. */
-static uint64_t
-refcount_clusters(uint64_t n, uint64_t cs, uint64_t rbits)
-{
-	uint64_t per = cs * 8 / rbits, blocks = 0, table = 0, last;
-
-	do {
-		last = blocks + table;
-		blocks = (n + table + blocks + per - 1) / per;
-		table = (blocks * 8 + cs - 1) / cs;
-	} while (blocks + table != last);
-	return last;
-}
-
-static int
-q2_measure(struct opts *o, struct img *in, struct img_measure *m,
-    struct imgerr *e)
-{
-	struct layout l;
-	uint64_t l2e, nl2, meta, alloc = 0, size;
-	struct img_status s;
-
-	if (layout(o, &l, false, e))
-		return -1;
-	size = in ? in->size : l.size;
-	l2e = l.extl2 ? 16 : 8;
-	nl2 = (size + l.cs - 1) / l.cs;
-	nl2 = (nl2 * l2e + l.cs - 1) / l.cs;
-	meta = 1 + nl2 + (nl2 * 8 + l.cs - 1) / l.cs;
-	meta += refcount_clusters(meta + (size + l.cs - 1) / l.cs, l.cs,
-	    l.rbits);
-	if (in) {
-		uint64_t off = 0, n;
-
-		while (off < size) {
-			if (img_status(in, NULL, off, size - off, &s))
-				return err_set(e, errno, "Unable to get block "
-				    "status: %s", strerror(errno));
-			n = s.len;
-			if (!(s.flags & IMG_ZERO) && s.flags & IMG_DATA) {
-				uint64_t a = rup(off + n, l.cs);
-
-				alloc += a - rdown(off, l.cs);
-				n = a - off;
-			}
-			off += n;
-		}
-	} else if (l.pre == PRE_FALLOC || l.pre == PRE_FULL)
-		alloc = size;
-	m->full = meta * l.cs + rup(size, l.cs);
-	m->required = meta * l.cs + (l.pre == PRE_FALLOC || l.pre == PRE_FULL ?
-	    rup(size, l.cs) : alloc);
-	if (in && in->drv->bm_list && !strcmp(in->drv->name, "qcow2")) {
-		m->has_bitmaps = true;
-		m->bitmaps = 0;
-	}
-	if (l.back && !in)
-		m->required = meta * l.cs;
-	return 0;
-}
-
 const struct img_driver drv_qcow2 = {
-	.name = "qcow2", .backing = true, .opts = q2_opts, .probe = q2_probe,
+	.name = "qcow2", .late = true, .backing = true, .opts = q2_opts, .probe = q2_probe,
 	.open = q2_open, .close = q2_close, .pread = q2_pread,
 	.pwrite = q2_pwrite, .pwritec = q2_pwritec, .zero = q2_zero,
 	.discard = q2_discard, .flush = q2_flush, .status = q2_status,

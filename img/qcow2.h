@@ -95,6 +95,7 @@ struct qcow2 {
 	uint64_t	comp_next;	/* where compressed data may go on */
 	struct run	*freed;
 	size_t		nfreed, cfreed;
+	bool		lazy;		/* leave refcounts behind */
 	bool		dirty_marked;	/* lazy refcounts: header says dirty */
 	char		*data_name;
 	struct q2ext	*ext;
@@ -167,7 +168,20 @@ int	q2_inflate(unsigned type, const void *in, size_t n, void *out,
 /* qcow2.c */
 int	q2_write_header(struct qcow2 *, struct imgerr *);
 int	q2_header_field(struct qcow2 *, unsigned at, const void *, size_t);
+
+/* qcow2-create.c */
+extern const struct opt_desc q2_opts[];
+int	q2_create(const char *, struct opts *, struct imgerr *);
+int	q2_measure(struct opts *, struct img *, struct img_measure *,
+	    struct imgerr *);
+
+/* qcow2-change.c */
 int	q2_l1_grow(struct qcow2 *, uint64_t entries);
+int	q2_truncate(struct img *, uint64_t, enum prealloc, struct imgerr *);
+int	q2_set_backing(struct img *, const char *file, const char *fmt);
+int	q2_empty(struct img *);
+int	q2_amend(struct img *, struct opts *, bool force,
+	    void (*progress)(double), struct imgerr *);
 
 /* qcow2-snapshot.c */
 int	q2_snap_read(struct qcow2 *, uint64_t off, uint32_t n, struct imgerr *);

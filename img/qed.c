@@ -582,16 +582,16 @@ qed_create(const char *name, struct opts *o, struct imgerr *e)
 }
 
 static const struct opt_desc qed_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
-	{ "backing_file", OPT_STR, "File name of a base image" },
-	{ "backing_fmt", OPT_STR, "Image format of the base image" },
-	{ "cluster_size", OPT_SIZE, "Cluster size (in bytes)", "65536" },
-	{ "table_size", OPT_SIZE, "L1/L2 table size (in clusters)" },
+	{ "size", VAL_SIZE, "Virtual disk size" },
+	{ "backing_file", VAL_STR, "File name of a base image" },
+	{ "backing_fmt", VAL_STR, "Image format of the base image" },
+	{ "cluster_size", VAL_SIZE, "Cluster size (in bytes)", "65536" },
+	{ "table_size", VAL_SIZE, "L1/L2 table size (in clusters)" },
 	{ 0 }
 };
 
 const struct img_driver drv_qed = {
-	.name = "qed", .backing = true, .opts = qed_opts, .probe = qed_probe,
+	.name = "qed", .late = true, .backing = true, .opts = qed_opts, .probe = qed_probe,
 	.open = qed_open, .close = qed_close, .pread = qed_pread,
 	.pwrite = qed_pwrite, .zero = qed_zero, .flush = qed_flush,
 	.status = qed_status, .truncate = qed_truncate, .create = qed_create,

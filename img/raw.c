@@ -64,29 +64,64 @@ raw_pread(struct img *im, void *p, size_t n, uint64_t off)
 	return im->file->drv->pread(im->file, p, n, at(im, off));
 }
 
+/* A guessed raw image must not become another format under a guest that writes
+ * a header there.  `p` is ours: what is looked at is what is written. */
 static int
-raw_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
+first_sector(struct img *im, const uint8_t *p, size_t n, uint64_t off)
 {
-	/* A guessed raw image must not become another format under a guest
-	 * that writes a header there. */
-	if (im->probed && off < 512) {
-		uint8_t b[512];
-		size_t k = umin(n, 512 - off);
-		bool any = false;
+	uint8_t b[512];
 
-		if (raw_pread(im, b, 512, 0))
-			return -1;
-		memcpy(b + off, p, k);
-		for (int i = 0; i < img_ndrivers; i++)
-			if (img_drivers[i]->probe &&
-			    img_drivers[i]->probe(b, 512, im->filename) > 1)
-				any = true;
-		if (any) {
+	if (raw_pread(im, b, sizeof(b), 0))
+		return -1;
+	memcpy(b + off, p, n);
+	for (int i = 0; i < img_ndrivers; i++)
+		if (img_drivers[i]->probe &&
+		    img_drivers[i]->probe(b, sizeof(b), im->filename) > 1) {
 			errno = EPERM;
 			return -1;
 		}
-	}
 	return im->file->drv->pwrite(im->file, p, n, at(im, off));
+}
+
+static int
+raw_preadv(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	return im->file->drv->preadv(im->file, v, n, at(im, off), flags);
+}
+
+static int
+raw_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	uint8_t b[512], *all;
+	uint64_t len = vec_len(v, n), head;
+	int r;
+
+	if (!im->probed || off >= 512)
+		return im->file->drv->pwritev(im->file, v, n, at(im, off),
+		    flags);
+	head = umin(len, 512 - off);
+	vec_get(v, n, 0, b, head);
+	if (first_sector(im, b, head, off))
+		return -1;
+	if (len == head)
+		return 0;
+	if (!(all = malloc(len - head)))
+		return -1;
+	vec_get(v, n, head, all, len - head);
+	r = im->file->drv->pwrite(im->file, all, len - head, at(im, off +
+	    head));
+	free(all);
+	return r;
+}
+
+static int
+raw_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
+{
+	struct iovec v = { (void *)(uintptr_t)p, n };
+
+	return raw_pwritev(im, &v, 1, off, 0);
 }
 
 static int
@@ -159,13 +194,14 @@ raw_measure(struct opts *o, struct img *in, struct img_measure *m,
 }
 
 static const struct opt_desc raw_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
+	{ "size", VAL_SIZE, "Virtual disk size" },
 	{ 0 }
 };
 
 const struct img_driver drv_raw = {
-	.name = "raw", .opts = raw_opts, .probe = raw_probe, .open = raw_open,
+	.name = "raw", .late = true, .opts = raw_opts, .probe = raw_probe, .open = raw_open,
 	.close = raw_close, .pread = raw_pread, .pwrite = raw_pwrite,
+	.place = at, .preadv = raw_preadv, .pwritev = raw_pwritev,
 	.zero = raw_zero, .discard = raw_discard, .status = raw_status,
 	.truncate = raw_truncate, .create = raw_create, .measure = raw_measure,
 };
@@ -200,6 +236,22 @@ null_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
 }
 
 static int
+null_preadv(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	for (; n; n--, v++)
+		memset(v->iov_base, 0, v->iov_len);
+	return 0;
+}
+
+static int
+null_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	return 0;
+}
+
+static int
 null_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 {
 	return 0;
@@ -217,6 +269,7 @@ null_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 
 const struct img_driver drv_null = {
 	.name = "null-co", .protocol = true, .open = null_open,
-	.pread = null_pread, .pwrite = null_pwrite, .zero = null_zero,
+	.pread = null_pread, .pwrite = null_pwrite, .preadv = null_preadv,
+	.pwritev = null_pwritev, .zero = null_zero,
 	.status = null_status,
 };

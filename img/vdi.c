@@ -390,13 +390,13 @@ out:
 }
 
 static const struct opt_desc vdi_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
-	{ "static", OPT_BOOL, "VDI static (pre-allocated) image", "off" },
+	{ "size", VAL_SIZE, "Virtual disk size" },
+	{ "static", VAL_BOOL, "VDI static (pre-allocated) image", "off" },
 	{ 0 }
 };
 
 const struct img_driver drv_vdi = {
-	.name = "vdi", .opts = vdi_opts, .probe = vdi_probe, .open = vdi_open,
+	.name = "vdi", .late = true, .opts = vdi_opts, .probe = vdi_probe, .open = vdi_open,
 	.close = vdi_close, .pread = vdi_pread, .pwrite = vdi_pwrite,
 	.zero = vdi_zero, .flush = vdi_flush, .status = vdi_status,
 	.create = vdi_create, .check = vdi_check,

@@ -19,6 +19,7 @@
 
 static struct img *im;
 static bool failed, quit_now;
+static bool temp;			/* -s: what is written is thrown away */
 
 struct cmd {
 	const char	*name, *alt;
@@ -597,14 +598,18 @@ do_open(int argc, char **argv)
 	optind = 0;
 	while ((c = getopt(argc, argv, "snCro:ki:t:d:U")) != -1)
 		switch (c) {
-		case 's':
-			warnx("-s: temporary overlays are not implemented");
-			return 1;
+		case 's': temp = true; break;
 		case 'n': fl |= IMG_NOCACHE | IMG_WRTHROUGH; break;
 		case 'C': fl |= IMG_COR; break;
 		case 'r': wr = false; break;
 		case 'U': opts_set(&o, "force-share", "on"); break;
-		case 'k': case 'i': break;
+		case 'k': optarg = "native"; /* FALLTHROUGH */
+		case 'i':
+			if (aio_parse(optarg, &e)) {
+				warnx("%s", e.s);
+				return 1;
+			}
+			break;
 		case 't':
 			if (cache(optarg, &fl)) {
 				warnx("Invalid cache option: %s", optarg);
@@ -616,7 +621,7 @@ do_open(int argc, char **argv)
 			    "off"))
 				fl &= ~IMG_UNMAP;
 			break;
-		case 'o': opts_parse(&o, optarg, NULL, &e); break;
+		case 'o': opts_text(&o, optarg, NULL, &e); break;
 		default:
 			opts_free(&o);
 			return usage(argv[0]);
@@ -782,12 +787,22 @@ open_image(const char *name, struct opts *o, const char *fmt, int fl,
     bool image_opts)
 {
 	struct imgerr e;
+	struct img *top = NULL;
 
+	if (temp)
+		fl &= ~IMG_RDWR;
 	if (image_opts) {
-		opts_parse(o, name, NULL, &e);
+		opts_text(o, name, NULL, &e);
 		im = img_open(NULL, NULL, o, fl, &e);
 	} else
 		im = img_open(name, fmt, o, fl, &e);
+	if (im && temp && !(top = img_temporary(im, &e))) {
+		img_close(im);
+		im = NULL;
+	}
+	if (top)
+		im = top;
+	temp = false;
 	if (!im) {
 		warnx("can't open%s%s: %s", name ? " device " : "", name ?
 		    name : "", e.s);
@@ -822,14 +837,21 @@ main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "hVc:d:f:rsnCmki:t:T:U", lo,
 	    NULL)) != -1)
 		switch (c) {
-		case 's':
-			warnx("-s: temporary overlays are not implemented");
-			return 1;
+		case 's': temp = true; break;
 		case 'n': fl |= IMG_NOCACHE; break;
 		case 'C': fl |= IMG_COR; break;
 		case 'r': ro = true; break;
 		case 'U': opts_set(&o, "force-share", "on"); break;
-		case 'm': case 'k': case 'i': case 'T': break;
+		case 'm': case 'T':
+			warnx("-%c is not supported", c);
+			return 1;
+		case 'k': optarg = "native"; /* FALLTHROUGH */
+		case 'i':
+			if (aio_parse(optarg, &e)) {
+				warnx("%s", e.s);
+				return 1;
+			}
+			break;
 		case 'd':
 			if (!strcmp(optarg, "unmap") || !strcmp(optarg, "on"))
 				fl |= IMG_UNMAP;

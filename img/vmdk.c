@@ -1030,18 +1030,18 @@ out:
 }
 
 static const struct opt_desc vmdk_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
-	{ "adapter_type", OPT_STR, "Virtual adapter type, can be one of ide "
+	{ "size", VAL_SIZE, "Virtual disk size" },
+	{ "adapter_type", VAL_STR, "Virtual adapter type, can be one of ide "
 	    "(default), lsilogic, buslogic or legacyESX" },
-	{ "backing_file", OPT_STR, "File name of a base image" },
-	{ "backing_fmt", OPT_STR, "Must be 'vmdk' if present" },
-	{ "compat6", OPT_BOOL, "VMDK version 6 image", "off" },
-	{ "hwversion", OPT_STR, "VMDK hardware version", "undefined" },
-	{ "toolsversion", OPT_STR, "VMware guest tools version" },
-	{ "subformat", OPT_STR, "VMDK flat extent format, can be one of "
+	{ "backing_file", VAL_STR, "File name of a base image" },
+	{ "backing_fmt", VAL_STR, "Must be 'vmdk' if present" },
+	{ "compat6", VAL_BOOL, "VMDK version 6 image", "off" },
+	{ "hwversion", VAL_STR, "VMDK hardware version", "undefined" },
+	{ "toolsversion", VAL_STR, "VMware guest tools version" },
+	{ "subformat", VAL_STR, "VMDK flat extent format, can be one of "
 	    "{monolithicSparse (default) | monolithicFlat | "
 	    "twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} " },
-	{ "zeroed_grain", OPT_BOOL, "Enable efficient zero writes using the "
+	{ "zeroed_grain", VAL_BOOL, "Enable efficient zero writes using the "
 	    "zeroed-grain GTE feature" },
 	{ 0 }
 };

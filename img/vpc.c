@@ -471,17 +471,17 @@ out:
 }
 
 static const struct opt_desc vpc_opts[] = {
-	{ "size", OPT_SIZE, "Virtual disk size" },
-	{ "subformat", OPT_STR, "Type of virtual hard disk format. Supported "
+	{ "size", VAL_SIZE, "Virtual disk size" },
+	{ "subformat", VAL_STR, "Type of virtual hard disk format. Supported "
 	    "formats are {dynamic (default) | fixed} " },
-	{ "force_size", OPT_BOOL, "Force disk size calculation to use the actual "
+	{ "force_size", VAL_BOOL, "Force disk size calculation to use the actual "
 	    "size specified, rather than using the nearest CHS-based "
 	    "calculation" },
 	{ 0 }
 };
 
 const struct img_driver drv_vpc = {
-	.name = "vpc", .opts = vpc_opts, .probe = vpc_probe, .open = vpc_open,
+	.name = "vpc", .late = true, .opts = vpc_opts, .probe = vpc_probe, .open = vpc_open,
 	.close = vpc_close, .pread = vpc_pread, .pwrite = vpc_pwrite,
 	.zero = vpc_zero, .flush = vpc_flush, .status = vpc_status,
 	.create = vpc_create,

@@ -2,6 +2,7 @@
  * The monitor's commands, as a table: a command is a row.  Names, arguments
  * and messages are QEMU's human monitor's where it has the command.
  */
+#include <err.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -56,6 +57,33 @@ mon_ask(struct mon *m, char **reply, const char *whom, const char *fmt, ...)
 	r = ask(m, reply, whom, fmt, ap);
 	va_end(ap);
 	return r;
+}
+
+int
+mon_question(struct mon *m, char **reply, const char *whom, const char *fmt,
+    ...)
+{
+	va_list ap;
+	char *q;
+	int e;
+
+	*reply = NULL;
+	va_start(ap, fmt);
+	e = vasprintf(&q, fmt, ap) == -1 ? ENOMEM : 0;
+	va_end(ap);
+	if (e == 0) {
+		e = m->ask(m, whom, q, reply);
+		free(q);
+	}
+	if (e == EPIPE || e == ECONNRESET)
+		m->gone = true;
+	if (*reply == NULL || **reply == '\0') {
+		free(*reply);
+		*reply = strdup(e ? strerror(e) : "");
+		if (*reply == NULL)
+			err(1, NULL);
+	}
+	return e;
 }
 
 int
@@ -309,6 +337,16 @@ const struct command commands[] = {
 	    "middle", 1, 1, cmd_i8042 },
 	{ "balloon", NULL, "target", "memory the guest shall have, in MiB", 1,
 	    1, cmd_balloon },
+	{ "block_resize", NULL, "device size",
+	    "give a disk another size, in MiB or with a suffix", 2, 2,
+	    cmd_block_resize },
+	{ "commit", NULL, "device|all",
+	    "write a disk's changes into its backing image", 1, 1,
+	    cmd_commit },
+	{ "eject", NULL, "[-f] device", "take out a medium", 1, 2,
+	    cmd_medium },
+	{ "change", NULL, "device filename", "change a medium", 2, 3,
+	    cmd_medium },
 	{ "log", NULL, "item1[,...]|none", "log these from now on", 1, 1,
 	    cmd_log },
 	{ "stat", NULL, "", "exits per second and CPU time of each part", 0,

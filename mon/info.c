@@ -74,7 +74,7 @@ info_qtree(struct mon *m, int argc, char **argv)
 	return mon_parts(m, qtree_part);
 }
 
-/* `info chardev', `info block': what the parts that have one say of it. */
+/* `info chardev': what the parts that have one say of it. */
 static const char *end_question;
 
 static int
@@ -157,7 +157,8 @@ const struct command topics[] = {
 	{ "tlb", NULL, "[vcpu]", "its page tables", 0, 1, info_cpu },
 	{ "qtree", NULL, "", "the devices and their state", 0, 0, info_qtree },
 	{ "chardev", NULL, "", "character back ends", 0, 0, info_end },
-	{ "block", NULL, "", "disks", 0, 0, info_end },
+	{ "block", NULL, "[device]", "disks", 0, 1, info_block },
+	{ "blockstats", NULL, "", "what they did", 0, 0, info_block },
 	{ "balloon", NULL, "", "memory the guest has", 0, 0, info_chip },
 	{ "jit", NULL, "", "translation cache", 0, 0, info_cpu },
 	{ "roms", NULL, "", "what was loaded before the start", 0, 0,

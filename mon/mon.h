@@ -42,6 +42,10 @@ int	mon_fail(struct mon *, const char *fmt, ...)
  * the caller's to free. */
 int	mon_ask(struct mon *, char **reply, const char *whom, const char *fmt,
 	    ...) __attribute__((format(printf, 4, 5)));
+/* Ask; 0 or errno value; *reply is the caller's in any case: the answer, or the
+ * reason. */
+int	mon_question(struct mon *, char **reply, const char *whom,
+	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* Ask and print the answer. */
 int	mon_tell(struct mon *, const char *whom, const char *fmt, ...)
 	    __attribute__((format(printf, 3, 4)));
@@ -71,6 +75,12 @@ int	cmd_xp(struct mon *, int argc, char **argv);
 int	cmd_print(struct mon *, int argc, char **argv);
 int	cmd_memsave(struct mon *, int argc, char **argv);
 int	cmd_pmemsave(struct mon *, int argc, char **argv);
+
+/* block.c */
+int	cmd_block_resize(struct mon *, int argc, char **argv);
+int	cmd_commit(struct mon *, int argc, char **argv);
+int	cmd_medium(struct mon *, int argc, char **argv);
+int	info_block(struct mon *, int argc, char **argv);
 
 int	cmd_stat(struct mon *, int argc, char **argv);
 int	info_pci(struct mon *, int argc, char **argv);

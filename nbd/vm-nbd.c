@@ -230,6 +230,7 @@ main(int argc, char **argv)
 	const char *port = "10809", *host = NULL, *path = NULL, *fmt = NULL;
 	const char *snap = NULL, *pidfile = NULL;
 	bool persistent = false, dofork = false, io = false, use_stdin = false;
+	bool temp = false;
 	int c, shared = 1, fl = IMG_RDWR | IMG_UNMAP, ls = -1, ready[2];
 	struct opts o = { 0 };
 	struct imgerr e;
@@ -290,9 +291,9 @@ main(int argc, char **argv)
 				errx(1, "Invalid cache mode `%s'", optarg);
 			break;
 		case O_AIO:
-			if (strcmp(optarg, "native") && strcmp(optarg,
-			    "io_uring") && strcmp(optarg, "threads"))
-				errx(1, "invalid aio mode `%s'", optarg);
+			if (aio_parse(optarg, &e))
+				errx(1, errno == ENOTSUP ? "--aio=%s: %s" :
+				    "invalid aio mode `%s'", optarg, e.s);
 			break;
 		case O_DISCARD:
 			if (!strcmp(optarg, "ignore") || !strcmp(optarg,
@@ -312,8 +313,7 @@ main(int argc, char **argv)
 		case O_PID: pidfile = optarg; break;
 		case O_STDIN: use_stdin = true; break;
 		case 'T': break;
-		case 's':
-			errx(1, "-s: temporary overlays are not implemented");
+		case 's': temp = true; break;
 		case 'c': case 'd':
 			errx(1, "the kernel's NBD client is not supported: use "
 			    "nbd-client");
@@ -334,8 +334,11 @@ main(int argc, char **argv)
 		fprintf(stderr, "Try `vm-nbd --help' for more information.\n");
 		return 1;
 	}
+	ex.readonly = !(fl & IMG_RDWR);
+	if (temp)
+		fl &= ~IMG_RDWR;
 	if (io) {
-		opts_parse(&o, argv[optind], NULL, &e);
+		opts_text(&o, argv[optind], NULL, &e);
 		ex.im = img_open(NULL, NULL, &o, fl, &e);
 	} else
 		ex.im = img_open(argv[optind], fmt, &o, fl, &e);
@@ -345,12 +348,18 @@ main(int argc, char **argv)
 	    snap, NULL, &e) && ex.im->drv->snap_load(ex.im, NULL, snap, &e))))
 		errx(1, "Failed to load snapshot: %s", ex.im->drv->snap_load ?
 		    e.s : "not supported");
+	if (temp) {
+		struct img *top = img_temporary(ex.im, &e);
+
+		if (!top)
+			errx(1, "%s", e.s);
+		ex.im = top;
+	}
 	if (ex.off > ex.im->size)
 		errx(1, "Offset (%llu) has to be smaller than the image size "
 		    "(%llu)", (unsigned long long)ex.off,
 		    (unsigned long long)ex.im->size);
 	ex.size = ex.im->size - ex.off;
-	ex.readonly = !(fl & IMG_RDWR);
 	ex.multi = shared != 1;
 	for (int i = 0; i < ex.nbitmap; i++) {
 		bool d;

@@ -174,25 +174,32 @@ free_slot() {
 	addr=$h
 }
 
-# -object: only what -device virtio-rng-pci,rng=ID may name
+# -object: what -device virtio-rng-pci,rng=ID and an image's key-secret=ID name
 object() {
-	rest=$a ob_id= ob_file=
+	rest=$a ob_id= ob_file= ob_words=
 	next_kv || die 2 "-object: needs a type"
 	ob_type=$kv
 	case $ob_type in
-	rng-random|rng-builtin) ;;
+	rng-random|rng-builtin|secret) ;;
 	*) not_yet "-object $ob_type" ;;
 	esac
 	while next_kv; do
 		case $ob_type,$k in
 		*,id) ob_id=$v ;;
+		secret,data|secret,file|secret,format)
+			[ $k != file ] || put files -object "r:$v"
+			bd=$ob_words
+			bd_item "$k" "$v"
+			ob_words=$bd ;;
 		rng-random,filename) ob_file=$v
 			put files -object "r:$v" ;;
 		*) bad_key "-object $ob_type" ;;
 		esac
 	done
 	[ "$ob_id" ] || die 2 "-object $ob_type: needs an id"
-	if [ "$ob_file" ]; then
+	if [ $ob_type = secret ]; then
+		put secrets "$ob_id" "id=$ob_id,$ob_words"
+	elif [ "$ob_file" ]; then
 		quote "file=$ob_file"
 		put objects "$ob_id" "$q"
 	else

@@ -1,82 +1,121 @@
-# Disk images: -hda to -hdd and -drive.
+# Disk images: -hda to -hdd, -drive and -blockdev.
+
+snapshot=
+
+# disks: the disks the options named, in their order; -snapshot is for all of
+# them wherever it stood
+disks() {
+	disk_i=1
+	while [ $disk_i -le ${disk_n:-0} ]; do
+		eval "o=\$disk_k_$disk_i a=\$disk_v_$disk_i"
+		disk_i=$((disk_i + 1))
+		dk_file= dk_words= dk_format= dk_ro= dk_snap=$snapshot
+		case $o in
+		-hda) hd 0 "$a" ;; -hdb) hd 1 "$a" ;;
+		-hdc) hd 2 "$a" ;; -hdd) hd 3 "$a" ;;
+		-drive) drive ;;
+		-blockdev) blockdev ;;
+		esac
+	done
+}
 
 # hd INDEX FILE: -hda to -hdd
 hd() {
-	eval "[ ! \"\$ide$1\" ]" || die 2 "-hd$1 $2: index $1 is taken"
-	dk_file=$2 dk_words=
-	case $1 in
-	0) disk_words -hda ;; 1) disk_words -hdb ;; 2) disk_words -hdc ;;
-	3) disk_words -hdd ;;
-	esac
+	eval "[ ! \"\$ide$1\" ]" || die 2 "$o $2: index $1 is taken"
+	dk_file=$2
+	disk_words "$o"
 	eval "ide$1=\$words"
 }
 
-# disk_words OPTION: $words from dk_file and dk_words; the format is looked at
-# if it was not stated, since a qcow2 image used as raw would be destroyed.
+# disk_words OPTION: $words of the part, from the dk_ variables
 disk_words() {
 	case $dk_file in
 	'') die 2 "$1: no file" ;;
+	json:*) ;;
 	file:*) dk_file=${dk_file#file:} ;;
-	*://*|nbd:*|rbd:*|ssh:*|fat:*|iscsi:*|sheepdog:*|json:*)
+	*://*|nbd:*|rbd:*|ssh:*|fat:*|iscsi:*|sheepdog:*)
 		not_yet "$1 file=$dk_file" ;;
 	esac
-	case $dk_words in
-	*readonly=on*) put files "$1" "r:$dk_file" ;;
-	*) put files "$1" "w:$dk_file" ;;
+	case $dk_file,$dk_ro$dk_snap in
+	json:*) ;;
+	*,) put files "$1" "w:$dk_file" ;;
+	*) put files "$1" "r:$dk_file" ;;
 	esac
-	[ "$dk_format" = raw ] || put probe "$1" "$dk_file"
 	quote "file=$dk_file"
-	words="$q$dk_words"
+	words="$q${dk_format:+ format=$dk_format}${dk_ro:+ readonly=on}"
+	words="$words${dk_snap:+ snapshot=on}$dk_words"
+}
+
+# image_format OPTION NAME: one that the image library has
+image_format() {
+	case $2 in
+	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs) ;;
+	cloop|dmg|vvfat|nbd|ssh|http|https|ftp|\
+	ftps|rbd|iscsi|gluster|nfs|null-*|blkdebug|blkverify|quorum|throttle|\
+	copy-on-read|preallocate|replication|blklogwrites|nvme)
+		not_yet "$1=$2" ;;
+	*) die 2 "$1=$2: unknown format" ;;
+	esac
 }
 
 drive() {
-	rest=$a dk_if=ide dk_file= dk_words= dk_format= dk_id= dk_index= dk_media=
-	dk_addr=
+	rest=$a dk_if=ide dk_id= dk_index= dk_media= dk_addr=
+	dk_direct= dk_through= dk_noflush= dk_cor=
 	while next_kv; do
 		case $k in
 		file) dk_file=$v ;;
 		if) dk_if=$v ;;
 		id) dk_id=$v ;;
 		index) number "-drive index" "$v" 0 31; dk_index=$n ;;
-		format) dk_format=$v
-			case $v in
-			raw) ;;
-			qcow2|qcow|qed|vmdk|vdi|vpc|vhdx|parallels|bochs|cloop|\
-			dmg|luks|vvfat|nbd|ssh|http|https|ftp)
-				not_yet "-drive format=$v" ;;
-			*) die 2 "-drive format=$v: unknown format" ;;
-			esac ;;
+		format|driver) image_format "-drive $k" "$v"; dk_format=$v ;;
 		media) dk_media=$v
 			only "-drive media" "$v" "disk cdrom" ;;
-		readonly|read-only) onoff "-drive $k" "$v" "$has"
-			[ $n = off ] || dk_words="$dk_words readonly=on" ;;
+		readonly|read-only) yes "-drive $k"; dk_ro=$n ;;
+		snapshot) yes "-drive $k"; dk_snap=$n ;;
+		copy-on-read) yes "-drive $k"; dk_cor=$n ;;
 		serial) quote "serial=$v"; dk_words="$dk_words $q" ;;
 		addr) pci_slot "-drive addr" "$v"; dk_addr=$v ;;
-		snapshot) onoff "-drive snapshot" "$v" "$has"
-			[ $n = off ] || bad_key -drive ;;
-		cache)
-			only "-drive cache" "$v" \
-				"writeback none writethrough unsafe directsync"
-			[ "$v" = writeback ] || dk_words="$dk_words cache=$v" ;;
+		cache) dk_direct= dk_through= dk_noflush=
+			case $v in
+			writeback) ;;
+			none|off) dk_direct=on ;;
+			writethrough) dk_through=on ;;
+			directsync) dk_direct=on dk_through=on ;;
+			unsafe) dk_noflush=on ;;
+			*) die 2 "-drive cache=$v: invalid cache option" ;;
+			esac ;;
+		cache.direct) yes "-drive $k"; dk_direct=$n ;;
+		cache.no-flush) yes "-drive $k"; dk_noflush=$n ;;
+		cache.writeback) yes "-drive $k"; dk_through=on
+			[ ! "$n" ] || dk_through= ;;
 		discard) only "-drive discard" "$v" "unmap on ignore off"
 			dk_words="$dk_words discard=$v" ;;
 		detect-zeroes) only "-drive detect-zeroes" "$v" "off on unmap"
 			dk_words="$dk_words detect-zeroes=$v" ;;
-		werror|rerror) only "-drive $k" "$v" report ;;
-		file.locking) only "-drive file.locking" "$v" "auto on off"
+		werror|rerror) only "-drive $k" "$v" "report ignore"
+			[ "$v" = report ] || dk_words="$dk_words $k=$v" ;;
+		locking|file.locking) only "-drive $k" "$v" "auto on off"
 			dk_words="$dk_words locking=$v" ;;
-		aio) only "-drive aio" "$v" threads ;;
+		key-secret) quote "key-secret=$v"; dk_words="$dk_words $q"
+			secret "-drive $k" "$v"; dk_words="$dk_words $q" ;;
+		aio|file.aio) only "-drive $k" "$v" threads ;;
 		*) bad_key -drive ;;
 		esac
 	done
+	[ ! "$dk_cor" ] || dk_words="$dk_words copy-on-read=on"
+	case $dk_noflush,$dk_direct,$dk_through in
+	on,on,*) not_yet "-drive cache.direct=on,cache.no-flush=on" ;;
+	on,*) dk_words="$dk_words cache=unsafe" ;;
+	,on,on) dk_words="$dk_words cache=directsync" ;;
+	,on,) dk_words="$dk_words cache=none" ;;
+	,,on) dk_words="$dk_words cache=writethrough" ;;
+	esac
 	case $dk_media$dk_if in
 	cdromide) not_yet "-drive media=cdrom" ;;
-	cdrom*)
-		case $dk_words in
-		*readonly=on*) ;;
-		*) dk_words="$dk_words readonly=on" ;;
-		esac ;;
+	cdrom*) dk_ro=on ;;
 	esac
+	[ ! "$dk_cor$dk_ro" = onon ] ||
+		die 2 "-drive $a: copy-on-read on a read-only drive"
 	disk_words -drive
 	case $dk_if in
 	ide)
@@ -108,4 +147,69 @@ drive() {
 	scsi|sd|mtd|floppy|pflash) not_yet "-drive if=$dk_if" ;;
 	*) die 2 "-drive if=$dk_if: unknown interface" ;;
 	esac
+}
+
+# secret WHAT ID: $q is the part's word for -object secret,id=ID
+secret() {
+	get secrets "$2" || die 2 "$1=$2: no -object secret has this id"
+	quote "secret=$value"
+}
+
+# yes WHAT: $n is "on" or empty
+yes() {
+	onoff "$1" "$v" "$has"
+	[ $n = on ] || n=
+}
+
+# -blockdev driver=D,node-name=N,...: the options of the image library's nodes,
+# in its words; file=NODE stands for the options of that node.
+blockdev() {
+	rest=$a bd_name= bd_driver= bd= bd_secret=
+	case $a in '{'*) not_yet "-blockdev {...}" ;; esac
+	while next_kv; do
+		[ "$has" ] || die 2 "-blockdev: $k needs a value"
+		case $k in
+		node-name) bd_name=$v; continue ;;
+		key-secret|*.key-secret) secret "-blockdev $k" "$v"
+			bd_secret=$q ;;
+		driver) bd_driver=$v
+			case $v in
+			file|host_device) ;;
+			*) image_format "-blockdev driver" "$v" ;;
+			esac ;;
+		filename) [ ! -d "$v" ] || die 1 "-blockdev $v: is a directory"
+			[ -e "$v" ] || die 1 "-blockdev $v: no such file" ;;
+		file|backing|data-file)
+			get nodes "$v" ||
+				die 2 "-blockdev $k=$v: no -blockdev has this node-name"
+			! get node_used "$v" ||
+				die 2 "-blockdev $k=$v: the node is in use already"
+			put node_used "$v" 1
+			get nodes "$v"
+			bd_prefix=$k bd_rest=$rest rest=$value
+			while next_kv; do
+				bd_item "$bd_prefix.$k" "$v"
+			done
+			rest=$bd_rest
+			continue ;;
+		esac
+		bd_item "$k" "$v"
+	done
+	[ "$bd_driver" ] || die 2 "-blockdev $a: needs a driver"
+	[ "$bd_name" ] || die 2 "-blockdev $a: needs a node-name"
+	! get nodes "$bd_name" || die 2 "-blockdev $a: node-name $bd_name is taken"
+	put nodes "$bd_name" "$bd"
+	quote "image=$bd"
+	put drives "$bd_name" "$q${bd_secret:+ $bd_secret}"
+}
+
+# bd_item KEY VALUE: append to $bd, commas doubled
+bd_item() {
+	bd=$bd${bd:+,}$1= s=$2
+	while :; do
+		case $s in
+		*,*) bd=$bd${s%%,*},, s=${s#*,} ;;
+		*) bd=$bd$s; return ;;
+		esac
+	done
 }

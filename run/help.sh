@@ -26,15 +26,22 @@ Start
 
 Disks
   -hda, -hdb, -hdc, -hdd FILE      disk 0 to 3 (virtio-blk on this board)
-  -drive file=F[,if=virtio|ide|none][,id=ID][,index=N][,format=raw]
-         [,media=disk|cdrom][,readonly=on][,serial=TEXT]
+  -drive file=F[,if=virtio|ide|none][,id=ID][,index=N][,addr=SLOT]
+         [,format=raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks]
+         [,key-secret=ID][,media=disk|cdrom][,serial=TEXT]
+         [,readonly=on][,snapshot=on][,copy-on-read=on]
          [,cache=writeback|none|writethrough|unsafe|directsync]
-         [,discard=unmap|ignore][,detect-zeroes=on|off|unmap][,addr=SLOT]
+         [,discard=unmap|ignore][,detect-zeroes=on|off|unmap]
+         [,werror=report|ignore][,rerror=report|ignore][,locking=auto|on|off]
                                    disk image
+  -blockdev driver=D,node-name=N[,file=NODE][,option=value...]
+                                   the same, by the options of its driver
+  -snapshot                        snapshot=on for every -drive and -hd
 
 Devices
   -device DRIVER[,key=value...]    add a device; -device help lists them,
                                    -device DRIVER,help lists its keys
+  -object secret,id=ID,file=F      password for key-secret=ID
   -object rng-random,id=ID,filename=F
                                    entropy source for virtio-rng-pci,rng=ID
   -serial DEV                      serial line, up to four times

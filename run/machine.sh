@@ -262,20 +262,4 @@ check_files() {
 		[ $mode = r ] || [ -w "$f" ] ||
 			die 1 "$o $f: cannot write (readonly=on?)"
 	done
-	i=1
-	while [ $i -le ${probe_n:-0} ]; do
-		eval "o=\$probe_k_$i f=\$probe_v_$i"
-		i=$((i + 1))
-		[ -f "$f" ] || continue
-		magic=$(head -c 4 -- "$f" | od -An -tx1)
-		case $magic in
-		*"51 46 49 fb") s=qcow2 ;;
-		*"4b 44 4d 56") s=vmdk ;;
-		*"51 45 44 00") s=qed ;;
-		*"63 6f 6e 65") s=vpc ;;
-		*"76 68 64 78") s=vhdx ;;
-		*) continue ;;
-		esac
-		die 2 "$o $f: a $s image: not supported yet (format=raw forces raw)"
-	done
 }

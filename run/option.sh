@@ -37,7 +37,7 @@ options() {
 		-?*) ;;
 		*.vm) machine_file "$o"; continue ;;
 		'') die 2 "empty argument" ;;
-		*) hd 0 "$o"; continue ;;
+		*) put disk -hda "$o"; continue ;;
 		esac
 		case $o in
 		# options without an argument
@@ -52,9 +52,10 @@ options() {
 		-no-hpet) nohpet=1; continue ;;
 		-no-user-config|-nodefconfig) continue ;;
 		-S) start=off; continue ;;
+		-snapshot) snapshot=on; continue ;;
 		# options with one
 		-machine|-M|-accel|-cpu|-m|-smp|-kernel|-initrd|-append|\
-		-name|-uuid|-drive|-hd[abcd]|-device|-object|-chardev|-serial|\
+		-name|-uuid|-drive|-blockdev|-hd[abcd]|-device|-object|-chardev|-serial|\
 		-monitor|-mon|-parallel|-debugcon|-display|-vga|-pidfile|\
 		-action|-d|-D|-rtc|-fw_cfg|-nic|-net|-tb-size)
 			;;
@@ -76,11 +77,7 @@ options() {
 		-append) append=$a given_append=1 ;;
 		-name) guest_name ;;
 		-uuid) guest_uuid ;;
-		-drive) drive ;;
-		-hda) hd 0 "$a" ;;
-		-hdb) hd 1 "$a" ;;
-		-hdc) hd 2 "$a" ;;
-		-hdd) hd 3 "$a" ;;
+		-drive|-blockdev|-hd[abcd]) put disk "$o" "$a" ;;
 		-device) device ;;
 		-object) object ;;
 		-chardev) chardev ;;
@@ -104,6 +101,7 @@ options() {
 		-tb-size) tb_size -tb-size "$a" ;;
 		esac
 	done
+	disks
 }
 
 machine_type() {
@@ -376,7 +374,7 @@ machine_file() {
 later() {
 	case ${1#-} in
 	acpi-table|acpitable|add-fd|alt-grab|async-teardown|audio|audio-help|audiodev|balloon|bios|\
-	blockdev|boot|bootp|bt|cdrom|chroot|clock|compat|ctrl-grab|curses|\
+	boot|bootp|bt|cdrom|chroot|clock|compat|ctrl-grab|curses|\
 	dfilter|display|drive|dtb|dump-vmstate|echr|enable-fips|enable-hax|\
 	enable-kvm|enable-sync-profile|fda|fdb|fsdev|full-screen|g|gdb|\
 	global|icount|incoming|iscsi|k|kvm-shadow-memory|L|loadvm|localtime|\
@@ -385,7 +383,7 @@ later() {
 	overcommit|perfmap|pflash|plugin|portrait|preconfig|prom-env|qmp|\
 	qmp-pretty|qtest|qtest-log|readconfig|realtime|redir|rotate|\
 	rtc-td-hack|run-with|runas|s|sandbox|sd|sdl|seed|semihosting|\
-	semihosting-config|set|show-cursor|singlestep|smb|smbios|snapshot|\
+	semihosting-config|set|show-cursor|singlestep|smb|smbios|\
 	soundhw|spice|startdate|std-vga|tdf|tftp|tpmdev|trace|\
 	trace-unassigned|usb|usbdevice|virtfs|virtfs_synth|virtioconsole|\
 	vnc|watchdog|watchdog-action|win2k-hack|writeconfig|xen-attach|\

@@ -74,11 +74,11 @@ $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 
 # The virtio chips, in one program, without a machine.
 VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon) \
-	$(patsubst %,$(B)/dev/%.o,pci virtio vring rawimage blk-io \
+	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask \
 	field)
-$(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
+$(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM) $(LIBS_IMG) $(LIBS_BASE)
 
 # The x86 vcpu's instructions in C, one at a time.
 $(B)/t/x86mem $(B)/t/x86sem $(B)/t/x86exec: $(B)/t/%: t/unit/%.c t/unit/x86sem.h $(CPU_CORE) $(LIBBUS) $(LIBMEM)

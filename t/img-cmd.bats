@@ -193,3 +193,84 @@ X
 	same io -r -c "write 0 1k" z.q
 	same io -c "open z.q" -c length -c close -c length
 }
+
+@test "measure counts the bitmaps" {
+	both qemu-img create -q -f qcow2 a.qcow2 10G
+	both qemu-img bitmap --add -g 4k a.qcow2 one
+	both qemu-img bitmap --add a.qcow2 second-and-longer
+	same_lines img <<'X'
+measure -O qcow2 a.qcow2
+measure -O qcow2 --output=json a.qcow2
+measure -O qcow2 -o cluster_size=4k a.qcow2
+measure -O raw a.qcow2
+X
+}
+
+@test "convert -C and -r, commit -r" {
+	both sh -c 'head -c 4M /dev/zero | tr "\0" x >r; truncate -s 6M r'
+	same_lines img <<'X'
+convert -C -c -O qcow2 r b
+convert -C -S 4k r b
+convert -r 1x r b
+convert -C -O raw r b
+compare r b
+convert -C -O qcow2 r c.qcow2
+compare r c.qcow2
+check c.qcow2
+convert -C -O raw c.qcow2 d
+compare r d
+X
+	cd "$O"
+	# 4 MiB at 3 MiB a second, however slow the machine
+	t=$(date +%s%N)
+	"$B/vm-img" convert -r 3M r e
+	[ $(($(date +%s%N) - t)) -gt 1200000000 ]
+	"$B/vm-img" create -q -f qcow2 -b e -F raw top
+	"$B/vm-io" -c 'write -P 9 0 3M' top >/dev/null
+	t=$(date +%s%N)
+	"$B/vm-img" commit -q -r 3M top
+	[ $(($(date +%s%N) - t)) -gt 900000000 ]
+	qemu-io -f raw -c 'read -P 9 0 3M' e
+}
+
+@test "what is not there is an error that names it" {
+	cd "$O"
+	"$B/vm-img" create -q -f qcow2 a 1M
+	no() {
+		run "$B/$@"
+		echo "$output"
+		[ "$status" -eq 1 ]
+		[ "${#lines[@]}" -eq 1 ]
+	}
+	no vm-img bench -i native -c 1 a
+	[[ $output == *"-i native: "* ]]
+	no vm-io -i io_uring -c 'read 0 512' a
+	[[ $output == *"aio=io_uring"* ]]
+	no vm-io -k -c 'read 0 512' a
+	no vm-io -m -c 'read 0 512' a
+	no vm-nbd --aio=native a
+	[[ $output == *"--aio=native"* ]]
+	for o in overlap-check=all cache-clean-interval=9 pass-discard-other=off \
+	    l2-cache-entry-size=4k file.aio=native file.locking=maybe; do
+		no vm-img info --image-opts driver=qcow2,file.filename=a,$o
+		[[ $output == *"${o#file.}"* ]] || [[ $output == *"'locking'"*maybe* ]]
+	done
+	for o in overlap-check=none refcount-cache-size=1M cache-size=2M \
+	    l2-cache-size=1M,refcount-cache-size=64k lazy-refcounts=on; do
+		"$B/vm-io" --image-opts -c 'write 0 64k' driver=qcow2,file.filename=a,$o
+	done
+	qemu-img check a
+}
+
+@test "vm-io -s and vm-nbd -s leave the image as it was" {
+	cd "$O"
+	head -c 1M /dev/urandom >a
+	sum=$(sha256sum <a)
+	"$B/vm-io" -s -f raw -c 'write -P 5 0 64k' -c 'read -P 5 0 64k' a
+	[ "$sum" = "$(sha256sum <a)" ]
+	"$B/vm-nbd" -s -f raw -k "$PWD/s" a 3>&- &
+	for i in $(seq 100); do [ ! -S s ] || break; sleep 0.05; done
+	qemu-io -f raw -c 'write -P 5 0 64k' -c 'read -P 5 0 64k' "nbd+unix:///?socket=$PWD/s"
+	wait
+	[ "$sum" = "$(sha256sum <a)" ]
+}

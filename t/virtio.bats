@@ -1,4 +1,4 @@
-# virtio chips (dev/virtio*.c, rawimage.c, pci.c): a driver in t/unit/virtio.c,
+# virtio chips (dev/virtio*.c, disk.c, pci.c): a driver in t/unit/virtio.c,
 # and what the programs say about their options and images.
 
 load helpers
@@ -25,7 +25,7 @@ teardown() {
 		build/libexec/vm/dev-virtio-{rng,console,balloon}
 	truncate -s 1M "$img"
 	for d in hostbridge virtio-rng virtio-console virtio-balloon \
-		"virtio-blk:file=$img share-rw=on"; do
+		"virtio-blk:file=$img format=raw share-rw=on"; do
 		run build/libexec/vm/dev-${d%%:*} --selftest 10000 \
 			$([ "${d#*:}" = "$d" ] || echo ${d#*:})
 		echo "$d: $output"
@@ -36,13 +36,13 @@ teardown() {
 @test "an image open for writing is not opened twice" {
 	truncate -s 1M "$img"
 	# the self-test makes a second chip while the first has the image
-	run $blk --selftest 1 file="$img"
+	run $blk --selftest 1 format=raw file="$img"
 	echo "$output"
 	[ "$status" -eq 1 ]
-	[[ $output == *"dev-virtio-blk: $img: locked by another process"* ]]
-	run $blk --selftest 1 file="$img" readonly=on
+	[[ $output == *"dev-virtio-blk: $img: Failed to get "*" lock Is another process using the image [$img]?"* ]]
+	run $blk --selftest 1 format=raw file="$img" readonly=on
 	[ "$status" -eq 0 ]
-	run $blk --selftest 1 file="$img" locking=off
+	run $blk --selftest 1 format=raw file="$img" locking=off
 	[ "$status" -eq 0 ]
 }
 
@@ -52,11 +52,11 @@ teardown() {
 	coproc qemu-io -f raw "$img"
 	echo "read 0 512" >&"${COPROC[1]}"
 	read -r -t 20 -u "${COPROC[0]}" line || true
-	run $blk --selftest 1 file="$img"
+	run $blk --selftest 1 format=raw file="$img"
 	eval "exec ${COPROC[1]}>&-"
 	wait
 	echo "$output"
-	[[ $output == *"locked by another process"* ]]
+	[[ $output == *"Is another process using the image"* ]]
 }
 
 @test "bad images and options: one line naming the object and the reason" {
@@ -69,20 +69,30 @@ teardown() {
 	bad
 	[[ $output == *"file= is missing"* ]]
 	bad file="$BATS_TEST_TMPDIR/none"
-	[[ $output == *"$BATS_TEST_TMPDIR/none: No such file"* ]]
+	[[ $output == *"$BATS_TEST_TMPDIR/none'"*": No such file"* ]]
 	bad file="$BATS_TEST_TMPDIR" readonly=on
-	[[ $output == *"$BATS_TEST_TMPDIR: is neither a file nor"* ]]
+	[[ $output == *"$BATS_TEST_TMPDIR'"*": Is a directory"* ]]
 	truncate -s 1M "$img"
 	bad file="$img" format=qcow2
-	[[ $output == *"format=qcow2"* ]]
-	bad file="$img" queue-size=100
+	[[ $output == *"$img: Image is not in qcow2 format"* ]]
+	bad file="$img" format=zip
+	[[ $output == *"$img: Unknown driver 'zip'"* ]]
+	bad file="$img" aio=native
+	[[ $output == *"aio=native"* ]]
+	bad file="$img" format=raw detect-zeroes=unmap discard=ignore
+	[[ $output == *"detect-zeroes=unmap needs discard=unmap"* ]]
+	bad image="driver=qcow2,file.filename=$img,gears=5"
+	[[ $output == *"Image is not in qcow2 format"* ]]
+	bad image="driver=raw,file.filename=$img,gears=5"
+	[[ $output == *"'raw' does not support the option 'gears'"* ]]
+	bad file="$img" format=raw queue-size=100
 	[[ $output == *"queue-size=100"* ]]
-	bad file="$img" queues=65
-	bad file="$img" addr=40
+	bad file="$img" format=raw queues=65
+	bad file="$img" format=raw addr=40
 	[[ $output == *"addr=40"* ]]
-	bad file="$img" logical_block_size=4096
+	bad file="$img" format=raw logical_block_size=4096
 	[[ $output == *"physical_block_size=512"* ]]
-	bad file="$img" nonsense=1
+	bad file="$img" format=raw nonsense=1
 	[[ $output == *"nonsense"* ]]
 }
 

@@ -173,7 +173,7 @@ part mon dev=monitor" ]
 	show -hda d -hdc d2; has "part disk0 dev=virtio-blk file=d addr=2"; has "part disk1 dev=virtio-blk file=d2 addr=3"
 	show d; has "part disk0 dev=virtio-blk file=d addr=2"
 	show -drive file=a,,b,format=raw -drive if=virtio,file=c,readonly=on,serial=s1,id=root
-	has "part disk0 dev=virtio-blk file=a,b addr=2"
+	has "part disk0 dev=virtio-blk file=a,b format=raw addr=2"
 	has "part root dev=virtio-blk file=c readonly=on serial=s1 addr=3"
 	show -drive if=virtio,file=2,index=1 -drive if=virtio,file=1,index=0
 	has "part disk0 dev=virtio-blk file=1 addr=2"; has "part disk1 dev=virtio-blk file=2 addr=3"
@@ -181,19 +181,26 @@ part mon dev=monitor" ]
 	has "part blk dev=virtio-blk file=f queues=2 addr=2"
 	show -drive if=virtio,file=f,cache=none,discard=unmap,detect-zeroes=on,file.locking=off,addr=3 \
 		-device virtio-rng-pci -device virtio-rng-pci -device virtio-rng-pci,addr=1f
-	has "part disk0 dev=virtio-blk file=f cache=none discard=unmap detect-zeroes=on locking=off addr=3"
+	has "part disk0 dev=virtio-blk file=f discard=unmap detect-zeroes=on locking=off cache=none addr=3"
 	has "part rng0 dev=virtio-rng addr=2"
 	has "part rng1 dev=virtio-rng addr=4"
 	has "part rng2 dev=virtio-rng addr=1f"
 	refuse 2 "-device virtio-rng-pci,addr=40: slots are 2 to 1f" -device virtio-rng-pci,addr=40
 	refuse 2 "-drive: no file" -drive if=virtio
-	refuse 2 "-drive format=qcow2: not supported yet" -drive file=d,format=qcow2
+	show -drive file=d,format=qcow2,cache.direct=on,cache.writeback=off,copy-on-read=on,werror=ignore,rerror=report,aio=threads
+	has "part disk0 dev=virtio-blk file=d format=qcow2 werror=ignore copy-on-read=on cache=directsync addr=2"
+	show -hda d -snapshot -drive file=e,snapshot=off -drive file=f,snapshot=on,if=virtio
+	has "part disk0 dev=virtio-blk file=d snapshot=on addr=2"
+	has "part disk1 dev=virtio-blk file=e addr=3"
+	has "part disk2 dev=virtio-blk file=f snapshot=on addr=4"
+	refuse 2 "-drive format=nbd: not supported yet" -drive file=d,format=nbd
 	refuse 2 "-drive format=zip: unknown format" -drive file=d,format=zip
 	refuse 2 "-drive if=scsi: not supported yet" -drive file=d,if=scsi
 	refuse 2 "-drive if=tape: unknown interface" -drive file=d,if=tape
-	refuse 2 "-drive cache warm: not supported yet" -drive file=d,cache=warm
+	refuse 2 "-drive cache=warm: invalid cache option" -drive file=d,cache=warm
 	refuse 2 "-drive aio native: not supported yet" -drive file=d,aio=native
-	refuse 2 "-drive: snapshot=on: not supported yet" -drive file=d,snapshot=on
+	refuse 2 "-drive werror stop: not supported yet" -drive file=d,werror=stop
+	refuse 2 "-drive file=d,copy-on-read=on,readonly=on: copy-on-read on a read-only drive" -drive file=d,copy-on-read=on,readonly=on
 	refuse 2 "-drive: bps=1: not supported yet" -drive file=d,bps=1
 	refuse 2 "-drive media=cdrom: not supported yet" -drive file=d,media=cdrom
 	refuse 2 "-drive file=d,index=0: index 0 is taken" -hda d -drive file=d,index=0
@@ -205,7 +212,26 @@ part mon dev=monitor" ]
 		-device virtio-blk-pci,drive=x
 	refuse 2 "-drive file=nbd://h/x: not supported yet" -drive file=nbd://h/x
 	refuse 2 "-cdrom: not supported yet" -cdrom d
-	refuse 2 "-blockdev: not supported yet" -blockdev driver=file
+}
+
+@test "blockdev" {
+	: >a,b
+	show -blockdev driver=file,node-name=f,filename=a,,b,locking=off \
+		-blockdev driver=qcow2,node-name=q,file=f,discard=unmap \
+		-device virtio-blk-pci,drive=q,id=x
+	has "part x dev=virtio-blk image=driver=qcow2,file.driver=file,file.filename=a,,b,file.locking=off,discard=unmap addr=2"
+	show -blockdev driver=raw,node-name=r,file.driver=file,file.filename=d,read-only=on -device virtio-blk-pci,drive=r
+	has "part disk0 dev=virtio-blk image=driver=raw,file.driver=file,file.filename=d,read-only=on addr=2"
+	show -object secret,id=s,data=a,,b -drive file=d,format=luks,key-secret=s
+	has "part disk0 dev=virtio-blk file=d format=luks key-secret=s secret=id=s,data=a,,b addr=2"
+	refuse 2 "-drive key-secret=t: no -object secret has this id" -drive file=d,key-secret=t
+	refuse 2 "-object secret: keyid=x: not supported yet" -object secret,id=s,keyid=x
+	refuse 2 "-blockdev driver=file,filename=d: needs a node-name" -blockdev driver=file,filename=d
+	refuse 2 "-blockdev node-name=d: needs a driver" -blockdev node-name=d
+	refuse 1 "-blockdev none: no such file" -blockdev driver=file,filename=none,node-name=n
+	refuse 2 "-blockdev file=n: no -blockdev has this node-name" -blockdev driver=raw,file=n,node-name=m
+	refuse 2 "-blockdev driver=nbd: not supported yet" -blockdev driver=nbd,node-name=m
+	refuse 2 "-blockdev driver=zip: unknown format" -blockdev driver=zip,node-name=m
 }
 
 @test "devices" {
@@ -239,7 +265,7 @@ part mon dev=monitor" ]
 @test "options of the manual are known by name" {
 	# what the manual lists and this machine has not got
 	for o in numa add-fd set global boot mem-path mem-prealloc k audio-help \
-	    soundhw balloon fda fdb cdrom blockdev mtdblock sd pflash snapshot \
+	    soundhw balloon fda fdb cdrom mtdblock sd pflash \
 	    fsdev virtfs virtfs_synth iscsi usb usbdevice curses no-frame \
 	    alt-grab ctrl-grab no-quit sdl spice portrait rotate full-screen g \
 	    vnc win2k-hack no-fd-bootchk no-acpi acpitable smbios netdev bt \
@@ -268,7 +294,7 @@ part mon dev=monitor" ]
 	[ "$status" -eq 0 ]
 	[ -z "$(printf '%s\n' "$output" | grep -E '^.{81}')" ]
 	for o in machine accel cpu smp m rtc uuid fw_cfg no-hpet nodefaults kernel \
-	    initrd append hda drive device object serial monitor mon debugcon \
+	    initrd append hda drive blockdev snapshot device object serial monitor mon debugcon \
 	    chardev parallel nographic display name S no-reboot no-shutdown \
 	    action daemonize pidfile d D tb-size print version h; do
 		printf '%s\n' "$output" | grep -qE -- "-$o( |,|\$)" || { echo "-$o"; false; }
@@ -312,9 +338,6 @@ part mon dev=monitor" ]
 	refuse 1 "-hda none: no such file" -kernel k -hda none
 	refuse 1 "-drive none: no such file" -kernel k -drive if=virtio,file=none
 	refuse 1 "-fw_cfg none: no such file" -kernel k -fw_cfg name=opt/x,file=none
-	printf 'QFI\373xxxx' >q
-	refuse 2 "-drive q: a qcow2 image: not supported yet (format=raw forces raw)" \
-		-kernel k -drive file=q
 }
 
 @test "a missing program is named" {

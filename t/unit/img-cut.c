@@ -294,7 +294,7 @@ main(int argc, char **argv)
 	if (asprintf(&a, "%s/a", argv[6]) < 0 || asprintf(&base, "%s/base",
 	    argv[6]) < 0 || asprintf(&x, "%s/x", argv[6]) < 0)
 		err(1, "asprintf");
-	opts_parse(&o, argv[2], NULL, &e);
+	opts_text(&o, argv[2], NULL, &e);
 	opts_setf(&o, "size", "%d", SIZE);
 	if (img_create(argv[1], a, &o, &e))
 		errx(1, "create: %s", e.s);

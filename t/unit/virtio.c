@@ -1,4 +1,4 @@
-/* links: bus mem, and dev's pci, virtio, rawimage, chario, field, virtio-* */
+/* links: bus mem, and dev's pci, virtio, disk, chario, field, virtio-* */
 /*
  * virtio.c - a driver for the virtio chips: negotiates, sets up rings in guest
  * memory, sends requests and looks at what comes back, in a host made of plain
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "dev/virtio.h"
+#include "img/img.h"
 
 extern const struct dev virtio_blk, virtio_rng, virtio_console, virtio_balloon;
 
@@ -625,21 +626,25 @@ fuzz(unsigned rounds, uint64_t features, unsigned nq)
 }
 
 static void
-test_block(const char *dir, unsigned rounds)
+test_block(const char *dir, unsigned rounds, const char *format)
 {
-	char file[600], opt[640];
-	char *argv[] = { opt, "serial=serial-0123456789abcdef", NULL, NULL };
+	char file[600], opt[640], fmt[40];
+	char *argv[] = { opt, "serial=serial-0123456789abcdef", NULL, fmt,
+		NULL };
 	static const char *const cache[] = { "cache=writeback",
 		"cache=writethrough", "cache=unsafe" };
+	struct opts o = { 0 };
+	struct imgerr e;
 	unsigned i;
-	int fd;
 
+	snprintf(fmt, sizeof fmt, "format=%s", format);
 	snprintf(file, sizeof file, "%s/disk", dir);
 	snprintf(opt, sizeof opt, "file=%s", file);
 	for (i = 0; i < 3; i++) {
-		fd = open(file, O_CREAT | O_TRUNC | O_RDWR, 0600);
-		if (fd < 0 || ftruncate(fd, 1 << 20))
-			perror(file), exit(1);
+		opts_set(&o, "size", "1M");
+		if (img_create(format, file, &o, &e))
+			fprintf(stderr, "%s\n", e.s), exit(1);
+		opts_free(&o);
 		argv[2] = (char *)cache[i];
 		plug(&virtio_blk, argv);
 		configuration();
@@ -652,7 +657,6 @@ test_block(const char *dir, unsigned rounds)
 		interrupts();
 		fuzz(rounds, BLK_FEATURES | F_RINGS | 1ull << 32, 1);
 		unplug();
-		close(fd);
 	}
 	argv[2] = "readonly=on";
 	plug(&virtio_blk, argv);
@@ -804,14 +808,16 @@ main(int argc, char **argv)
 	const char *dir = argc > 1 ? argv[1] : ".";
 	unsigned rounds = argc > 2 ? (unsigned)atoi(argv[2]) : 2000;
 
-	test_block(dir, rounds);
+	test_block(dir, rounds, "raw");
 	verdict("block: requests, broken chains, interrupts, configuration");
+	test_block(dir, rounds, "qcow2");
+	verdict("block: the same on a format whose requests go to threads");
 	test_rng(rounds);
 	verdict("rng: bytes, limit");
 	test_balloon(rounds);
 	verdict("balloon: inflate, reporting, statistics, target");
 	test_console(dir, rounds);
 	verdict("console: output");
-	printf("1..4\n# %u checks, %u failed\n", checks, failed);
+	printf("1..5\n# %u checks, %u failed\n", checks, failed);
 	return failed != 0;
 }

@@ -1,0 +1,121 @@
+/*
+ * blk-ask.c - what the monitor asks a disk: what it is, how much it did, a new
+ * size, commit.  All of it on the main thread with the workers idle, so that no
+ * request of the guest is under way; the guest's wait.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blk.h"
+
+/* As QEMU's `info block' shows it.  Of a snapshot, the image under it. */
+static void
+block(struct blk_priv *b, FILE *out)
+{
+	const struct disk_opts *o = &options(b)->d;
+	bool snap = o->snapshot && b->img->backing && !b->ro;
+	const struct img *im = snap ? b->img->backing : b->img, *p;
+	int depth = 0;
+
+	fprintf(out, "%s (%s%s%s)\n", im->filename, im->drv->name,
+	    b->ro ? ", read-only" : "", snap ? ", snapshot" : "");
+	fprintf(out, "    Size:             %" PRIu64 " bytes\n", b->bytes);
+	fprintf(out, "    Cache mode:       %s%s%s\n", o->cache ==
+	    WRITETHROUGH || o->cache == DIRECTSYNC ? "writethrough" :
+	    "writeback", im->flags & IMG_NOCACHE ? ", direct" : "",
+	    im->flags & IMG_NOFLUSH ? ", ignore flushes" : "");
+	if (o->zeroes)
+		fprintf(out, "    Detect zeroes:    %s\n",
+		    disk_zeroes_values[o->zeroes]);
+	for (p = im->backing; p; p = p->backing)
+		depth++;
+	if (depth)
+		fprintf(out, "    Backing file:     %s (chain depth: %d)\n",
+		    im->backing->filename, depth);
+}
+
+static void
+blockstats(struct blk_priv *b, FILE *out)
+{
+	fprintf(out, "rd_bytes=%" PRIu64 " wr_bytes=%" PRIu64
+	    " rd_operations=%" PRIu64 " wr_operations=%" PRIu64
+	    " flush_operations=%" PRIu64 " unmap_operations=%" PRIu64
+	    " rd_total_time_ns=%" PRIu64 " wr_total_time_ns=%" PRIu64
+	    " flush_total_time_ns=%" PRIu64 " failed_operations=%" PRIu64 "\n",
+	    b->rd_bytes, b->wr_bytes, b->rd_ops, b->wr_ops, b->flush_ops,
+	    b->unmap_ops, b->rd_ns, b->wr_ns, b->flush_ns, b->errors);
+}
+
+static int
+resize(struct blk_priv *b, const char *arg, FILE *out)
+{
+	uint64_t size;
+	struct imgerr e;
+
+	if (parse_size(arg, &size)) {
+		fprintf(out, "%s: not a size", arg);
+		return EINVAL;
+	}
+	if (size % SECTOR || size == 0) {
+		fprintf(out, "The new size must be a multiple of 512");
+		return EINVAL;
+	}
+	if (img_truncate(b->img, size, PRE_OFF, &e)) {
+		fprintf(out, "%s", e.s);
+		return errno;
+	}
+	b->bytes = b->img->size & ~(uint64_t)(options(b)->lbs - 1);
+	virtio_config_changed(&b->v);
+	return 0;
+}
+
+static int
+commit(struct blk_priv *b, FILE *out)
+{
+	struct img *base = b->img->backing;
+	struct imgerr e;
+	int r;
+
+	if (!base || b->ro) {
+		fprintf(out, base ? "the disk is read-only" :
+		    "there is no backing image");
+		return ENOTSUP;		/* nothing that `all' means */
+	}
+	if (img_writable(base, true, &e)) {
+		fprintf(out, "%s", e.s);
+		return errno;
+	}
+	r = img_commit(b->img, base, base, NULL, &e) ? errno : 0;
+	if (img_writable(base, false, r ? NULL : &e) && !r)
+		r = errno;
+	if (!r && b->img->drv->empty && b->img->drv->empty(b->img)) {
+		r = errno;
+		err_set(&e, r, "Could not empty the image: %s", strerror(r));
+	}
+	if (r)
+		fprintf(out, "%s", e.s);
+	return r;
+}
+
+int
+blk_ask(struct devctx *d, char **argv, FILE *out)
+{
+	struct blk_priv *b = d->priv;
+	int e = 0;
+
+	if (!strcmp(argv[0], "block"))
+		block(b, out);
+	else if (!strcmp(argv[0], "blockstats"))
+		blockstats(b, out);
+	else if (!strcmp(argv[0], "resize") && argv[1]) {
+		blk_drain(&b->v);
+		e = resize(b, argv[1], out);
+	} else if (!strcmp(argv[0], "commit")) {
+		blk_drain(&b->v);
+		e = commit(b, out);
+	} else
+		return ENOTSUP;
+	return e;
+}
