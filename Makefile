@@ -126,7 +126,7 @@ CFLAGS_nbd = -DVERSION='"$(VERSION)"'
 $(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)
-$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a
+$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) -lm $(LIBS_BASE)

@@ -5,6 +5,7 @@ slots=' '
 device_list() {
 	cat <<-X
 	virtio-blk-pci      disk, virtio 1.2 over PCI
+	virtio-net-pci      network card, virtio 1.2 over PCI
 	virtio-rng-pci      entropy, virtio 1.2 over PCI
 	virtio-serial-pci   console controller, virtio 1.2 over PCI
 	virtconsole         the console of a virtio-serial-pci
@@ -24,6 +25,8 @@ device_keys() {
 	virtio-blk-pci|virtio-blk) chip=virtio-blk
 		keys="drive serial num-queues queue-size logical_block_size"
 		keys="$keys physical_block_size share-rw addr id" ;;
+	virtio-net-pci|virtio-net) chip=virtio-net
+		keys="netdev mac queues queue-size host_mtu mrg_rxbuf addr id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
 	virtio-serial-pci|virtio-serial) chip=virtio-console
@@ -72,7 +75,7 @@ device() {
 		for k in $keys; do printf '  %s\n' "$k"; done
 		exit 0 ;;
 	esac
-	dv_id= dv_drive= dv_chardev= dv_rng= dv_index= words=
+	dv_id= dv_drive= dv_chardev= dv_rng= dv_index= dv_netdev= dv_mac= words=
 	while next_kv; do
 		case " $keys " in
 		*" $k "*) ;;
@@ -80,16 +83,19 @@ device() {
 		esac
 		[ "$has" ] || die 2 "-device $driver: $k needs a value"
 		case $k in
-		id|drive|chardev|rng|index) eval "dv_$k=\$v" ;;
+		id|drive|chardev|rng|index|netdev) eval "dv_$k=\$v" ;;
 		serial) quote "serial=$v"; words="$words $q" ;;
 		addr) pci_slot "-device $driver,addr" "$v"
 			words="$words addr=$v" ;;
+		mac) mac_address "-device $driver,mac" "$v"; dv_mac=$v ;;
+		queues) number "-device $driver,$k" "$v" 1 31
+			words="$words $k=$v" ;;
 		num-queues) number "-device $driver,$k" "$v" 1 64
 			words="$words queues=$n" ;;
-		iobase|iosize|irq|readback|queue-size|*_block_size|max-bytes|period)
+		iobase|iosize|irq|readback|queue-size|host_mtu|*_block_size|max-bytes|period)
 			number "-device $driver,$k" "$v" 0 1073741824
 			words="$words $k=$v" ;;
-		free-page-reporting|deflate-on-oom|share-rw)
+		free-page-reporting|deflate-on-oom|share-rw|mrg_rxbuf)
 			onoff "-device $driver,$k" "$v" "$has"
 			words="$words $k=$n" ;;
 		esac
@@ -100,6 +106,10 @@ device() {
 		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
 		put late "$driver" "virtio-blk disk $dv_id"
 		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
+	virtio-net*)
+		put late "$driver" "$chip nic $dv_id"
+		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
+		eval "late_m_$late_n=\$dv_mac" ;;
 	virtio-rng*)
 		if [ "$dv_rng" ]; then
 			get objects "$dv_rng" ||
