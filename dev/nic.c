@@ -343,15 +343,16 @@ int
 nic_ask(struct nic *n, char **argv, FILE *out)
 {
 	if (strcmp(argv[0], "network") == 0) {
-		fprintf(out, "model=%s macaddr=%02x:%02x:%02x:%02x:%02x:%02x "
-		    "link=%s peer=%s rx=%llu rx_bytes=%llu rx_dropped=%llu "
-		    "tx=%llu tx_bytes=%llu tx_dropped=%llu\n", n->model,
+		fprintf(out, "type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:"
+		    "%02x:%02x,link=%s,rx=%llu,rx_bytes=%llu,rx_dropped=%llu,"
+		    "tx=%llu,tx_bytes=%llu,tx_dropped=%llu,peer=%s\n", n->model,
 		    n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4],
-		    n->mac[5], nic_link(n) ? "up" : "down", n->spec,
+		    n->mac[5], nic_link(n) ? "up" : "down",
 		    (unsigned long long)n->rx, (unsigned long long)n->rx_bytes,
 		    (unsigned long long)n->rx_drop, (unsigned long long)n->tx,
 		    (unsigned long long)n->tx_bytes,
-		    (unsigned long long)(n->tx_drop + (n->w ? n->w->drop : 0)));
+		    (unsigned long long)(n->tx_drop + (n->w ? n->w->drop : 0)),
+		    n->spec);
 		return 0;
 	}
 	if (strcmp(argv[0], "set_link"))

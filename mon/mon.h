@@ -7,6 +7,7 @@
  *   command.c  the table of commands       info.c  the table of `info' topics
  *   memory.c   x, xp, print, memsave       pci.c   `info pci'
  *   expr.c     expressions with $registers stat.c  what each part costs
+ *   net.c      networks and cards
  */
 #ifndef MON_H
 #define MON_H
@@ -71,6 +72,12 @@ int	cmd_xp(struct mon *, int argc, char **argv);
 int	cmd_print(struct mon *, int argc, char **argv);
 int	cmd_memsave(struct mon *, int argc, char **argv);
 int	cmd_pmemsave(struct mon *, int argc, char **argv);
+
+/* net.c */
+int	info_network(struct mon *, int argc, char **argv);
+int	info_usernet(struct mon *, int argc, char **argv);
+int	cmd_hostfwd(struct mon *, int argc, char **argv);
+int	cmd_set_link(struct mon *, int argc, char **argv);
 
 int	cmd_stat(struct mon *, int argc, char **argv);
 int	info_pci(struct mon *, int argc, char **argv);
