@@ -143,8 +143,12 @@ gather(struct virtio *v, unsigned q, size_t len, bool *never)
 			*never = true;
 			break;
 		}
-		if (!vq_pop(v, q, e))
+		if (!vq_pop(v, q, e)) {
+			/* asked here, where the queue is empty */
+			if (vq_want(v, q, true))
+				continue;
 			break;
+		}
 		n++;
 		if (e->in_len < (n == 1 ? HDR : 1)) {
 			virtio_broken(v, "virtio-net: receive buffer too small",
@@ -198,20 +202,14 @@ rx(struct devctx *d, const uint8_t *frame, uint32_t len)
 		return true;
 	if (s->pairs > 1)
 		q = p->flow[flow_of(frame, len)] % s->pairs * 2;
-	for (;;) {
-		if (!vring_usable(v, q))
-			return true;
-		n = gather(v, q, len + HDR, &never);
-		if (n || never)
-			break;
-		if (!vq_want(v, q, true))
-			return !vring_usable(v, q);
-	}
+	if (!vring_usable(v, q))
+		return true;
+	n = gather(v, q, len + HDR, &never);
 	if (n) {
 		scatter(v, n, frame, len);
 		p->touched |= 1ull << q;
-	} else {
-		p->runts++;
+	} else if (!never && vring_usable(v, q)) {
+		return false;
 	}
 	return true;
 }

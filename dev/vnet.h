@@ -49,7 +49,6 @@ struct net_priv {
 	uint8_t		flow[FLOWS];	/* pair a flow was sent on */
 	struct iovec	iov[IOV_POOL];
 	struct vq_elem	e[CHAINS_MAX];
-	uint64_t	runts;
 };
 
 static inline struct net_priv *

@@ -1,4 +1,5 @@
-/* links: bus mem, and dev's pci, virtio, rawimage, chario, field, virtio-* */
+/* links: bus mem, switch, and dev's pci, virtio, rawimage, chario, field, nic,
+ * virtio-* */
 /*
  * virtio.c - a driver for the virtio chips: negotiates, sets up rings in guest
  * memory, sends requests and looks at what comes back, in a host made of plain
@@ -11,11 +12,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "dev/virtio.h"
 
-extern const struct dev virtio_blk, virtio_rng, virtio_console, virtio_balloon;
+extern const struct dev virtio_blk, virtio_rng, virtio_console, virtio_balloon,
+    virtio_net;
 
 static unsigned checks, failed;
 
@@ -586,6 +589,8 @@ rnd(void)
 	return seed;
 }
 
+static void (*between)(void);		/* rounds of fuzz */
+
 /* Random chains out of mostly sensible pieces, on every queue. */
 static void
 fuzz(unsigned rounds, uint64_t features, unsigned nq)
@@ -616,6 +621,8 @@ fuzz(unsigned rounds, uint64_t features, unsigned nq)
 			avail(q, (unsigned)(rnd() % (QSIZE + (rnd() % 16 ==
 			    0))));
 		kick(q);
+		if (between)
+			between();
 		if (rnd() % 16 == 0)
 			settle();
 		if (rnd() % 256 == 0)
@@ -788,6 +795,269 @@ test_console(const char *dir, unsigned rounds)
 	unplug();
 }
 
+/* ----------------------------------------------------------------- network */
+
+#define NET_FEATURES (1ull << 5 | 1ull << 16 | 1ull << 17 | 1ull << 18 | \
+    1ull << 19 | 1ull << 20 | 1ull << 23)
+#define F_MRG (1ull << 15)
+
+static int cable;			/* our end */
+
+static void
+arrive(const void *frame, size_t len)
+{
+	IS(send(cable, frame, len, MSG_DONTWAIT), len);
+	loop_once(loop, 0, NULL, NULL);
+}
+
+/* What the card sent; 0: nothing. */
+static unsigned
+sent(uint8_t *buf, size_t size)
+{
+	ssize_t n = recv(cable, buf, size, MSG_DONTWAIT);
+
+	return n < 0 ? 0 : (unsigned)n;
+}
+
+/* Receive buffers i.. of len bytes each, at DATA + i * 4096. */
+static void
+buffers(unsigned i, unsigned n, uint32_t len)
+{
+	for (; n--; i++) {
+		desc(QBASE(0), i, DATA + i * 4096, len, WRITE, 0);
+		avail(0, i);
+	}
+	kick(0);
+	loop_once(loop, 0, NULL, NULL);
+}
+
+/* A command on the control queue; its answer. */
+static unsigned
+control(unsigned class, unsigned cmd, const void *data, uint32_t len)
+{
+	unsigned head;
+	uint32_t n;
+
+	mem(0x90000)[0] = (uint8_t)class;
+	mem(0x90000)[1] = (uint8_t)cmd;
+	memcpy(mem(0x90002), data, len);
+	*mem(0x91000) = 0xee;
+	desc(QBASE(2), 0, 0x90000, 2, NEXT, 1);
+	desc(QBASE(2), 1, 0x90002, len, NEXT, 2);
+	desc(QBASE(2), 2, 0x91000, 1, WRITE, 0);
+	avail(2, 0);
+	kick(2);
+	IS(used(2, &head, &n), true);
+	return *mem(0x91000);
+}
+
+static void
+net_transmit(void)
+{
+	uint8_t got[4096];
+	unsigned head, i, k;
+	uint32_t n;
+
+	for (i = 0; i < 200; i++)
+		mem(DATA)[i] = (uint8_t)i;
+	/* in one piece, header apart, and in ten */
+	for (k = 0; k < 3; k++) {
+		if (k == 0) {
+			desc(QBASE(1), 0, DATA, 112, 0, 0);
+		} else if (k == 1) {
+			desc(QBASE(1), 0, DATA, 12, NEXT, 1);
+			desc(QBASE(1), 1, DATA + 12, 100, 0, 0);
+		} else {
+			for (i = 0; i < 14; i++)
+				desc(QBASE(1), i, DATA + i * 8, 8,
+				    i < 13 ? NEXT : 0, i + 1);
+		}
+		avail(1, 0);
+		kick(1);
+		IS(used(1, &head, &n), true);
+		IS(sent(got, sizeof got), 100);
+		IS(memcmp(got, mem(DATA + 12), 100), 0);
+	}
+	desc(QBASE(1), 0, DATA, 25, 0, 0);	/* half an Ethernet header */
+	avail(1, 0);
+	desc(QBASE(1), 1, 0x200000, 70000, 0, 0);	/* too long */
+	avail(1, 1);
+	kick(1);
+	IS(used(1, &head, &n), true);
+	IS(used(1, &head, &n), true);
+	IS(sent(got, sizeof got), 0);
+	desc(QBASE(1), 0, DATA, 11, 0, 0);
+	avail(1, 0);
+	kick(1);
+	IS(r(0x14, 1), 15 | 0x40);
+	IS(sent(got, sizeof got), 0);
+}
+
+static void
+net_receive(bool merge)
+{
+	uint8_t f[1500] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 };
+	unsigned head, i;
+	uint32_t n = 0;
+
+	for (i = 12; i < sizeof f; i++)
+		f[i] = (uint8_t)(i * 3);
+	/* no buffer: it waits, and comes in order */
+	arrive(f, 1000);
+	arrive(f, 60);
+	IS(used(0, &head, &n), false);
+	buffers(0, 1, 2048);
+	IS(used(0, &head, &n), true);
+	IS(n, 1012);
+	IS(get16(DATA + 10), 1);
+	IS(memcmp(mem(DATA + 12), f, 1000), 0);
+	IS(used(0, &head, &n), false);
+	buffers(1, 1, 2048);
+	IS(used(0, &head, &n), true);
+	IS(head, 1);
+	IS(n, 72);
+	/* a buffer that holds a part of the frame */
+	buffers(2, 3, 100);
+	arrive(f, 300);
+	if (merge) {
+		IS(used(0, &head, &n), false);
+		buffers(5, 1, 100);
+		for (i = 0; i < 3; i++) {
+			IS(used(0, &head, &n), true);
+			IS(head, i + 2);
+			IS(n, 100);
+		}
+		IS(get16(DATA + 2 * 4096 + 10), 4);
+		IS(memcmp(mem(DATA + 3 * 4096), f + 88, 100), 0);
+		IS(used(0, &head, &n), true);
+		IS(n, 12);
+	} else {				/* lost; the buffer is not */
+		IS(used(0, &head, &n), false);
+		arrive(f, 88);
+		IS(used(0, &head, &n), true);
+		IS(n, 100);
+	}
+	start(NET_FEATURES | (merge ? F_MRG : 0), 3);
+	buffers(0, 1, 11);
+	arrive(f, 60);
+	IS(r(0x14, 1), 15 | 0x40);
+}
+
+/* Does a frame to this address come through? */
+static bool
+passes(unsigned a0, unsigned a5, unsigned vlan)
+{
+	uint8_t f[64] = { (uint8_t)a0, 0x54, 0, 0x12, 0x34, (uint8_t)a5 };
+	unsigned head;
+	uint32_t n;
+
+	if (a0 == 255)
+		memset(f, 255, 6);
+	if (vlan) {
+		f[12] = 0x81;
+		f[14] = (uint8_t)(vlan >> 8);
+		f[15] = (uint8_t)vlan;
+	}
+	if (get16(QBASE(0) + 0x1002) == drv[0].used)
+		buffers(0, 1, 2048);
+	arrive(f, sizeof f);
+	return used(0, &head, &n);
+}
+
+static void
+net_filter(void)
+{
+	static const uint8_t macs[] = { 1, 0, 0, 0, 0x52, 0x54, 0, 0x12, 0x34, 9,
+		1, 0, 0, 0, 0x33, 0x54, 0, 0x12, 0x34, 7 };
+	uint8_t many[2 + 8 + 100 * 6] = { 100 };
+
+	IS(passes(0x52, 0x99, 0), true);	/* promiscuous at first */
+	IS(control(0, 0, "\0", 1), 0);
+	IS(passes(0x52, 0x99, 0), false);
+	IS(passes(0x52, 0x56, 0), true);
+	IS(passes(255, 0, 0), true);
+	IS(control(0, 5, "\1", 1), 0);		/* no broadcast */
+	IS(passes(255, 0, 0), false);
+	IS(passes(0x33, 7, 0), false);
+	IS(control(1, 0, macs, sizeof macs), 0);
+	IS(passes(0x33, 7, 0), true);
+	IS(passes(0x52, 9, 0), true);
+	IS(passes(0x33, 8, 0), false);
+	IS(control(1, 0, macs, sizeof macs - 1), 1);	/* cut off */
+	IS(passes(0x33, 7, 0), true);		/* and without effect */
+	IS(control(1, 0, "\xff\xff\xff\xff\0\0\0\0", 8), 1);
+	IS(control(1, 0, many, 4 + 600 + 4), 0);	/* table too small: all */
+	IS(passes(0x52, 0x77, 0), true);
+	IS(control(1, 0, "\0\0\0\0\0\0\0\0", 8), 0);
+	IS(passes(0x52, 0x77, 0), false);
+	IS(control(0, 1, "\1", 1), 0);		/* all multicast */
+	IS(passes(0x33, 8, 0), true);
+	IS(passes(0x52, 0x56, 5), false);
+	IS(control(2, 0, "\5\0", 2), 0);
+	IS(passes(0x52, 0x56, 5), true);
+	IS(control(2, 1, "\5\0", 2), 0);
+	IS(passes(0x52, 0x56, 5), false);
+	IS(control(2, 0, "\0\x10", 2), 1);	/* no such VLAN */
+	IS(control(1, 1, "\x52\x54\0\x12\x34\x77", 6), 0);
+	IS(passes(0x52, 0x77, 0), true);
+	IS(r(0x204, 2), 0x7734);
+	IS(control(4, 0, "\2\0", 2), 1);		/* one pair only */
+	IS(control(3, 0, "", 0), 1);		/* nothing announced */
+	IS(control(9, 9, "x", 1), 1);
+}
+
+static void
+noise(void)
+{
+	static uint8_t f[9000];
+	unsigned i;
+
+	for (i = 0; i < 6; i++)
+		f[i] = rnd() % 2 ? 255 : (uint8_t)rnd();
+	if (rnd() % 2)
+		(void)!send(cable, f, rnd() % sizeof f, MSG_DONTWAIT);
+	while (recv(cable, f, sizeof f, MSG_DONTWAIT) > 0)
+		;
+	loop_once(loop, 0, NULL, NULL);
+}
+
+static void
+test_net(unsigned rounds)
+{
+	char link[32], *argv[] = { link, NULL, NULL };
+	char *off[] = { "set_link", "off", NULL };
+	char *on[] = { "set_link", "on", NULL };
+	int sv[2], k;
+
+	for (k = 0; k < 3; k++) {
+		if (socketpair(AF_UNIX, SOCK_DGRAM, 0, sv))
+			perror("socketpair"), exit(1);
+		cable = sv[0];
+		snprintf(link, sizeof link, "link=fd:%d", sv[1]);
+		if (k == 2)
+			argv[1] = "queues=4";
+		plug(&virtio_net, argv);
+		start(NET_FEATURES | (k ? F_MRG : 0), 3);
+		IS(r(0x206, 2), 1);
+		IS(virtio_net.ask(&host->d, off, stdout), 0);
+		IS(r(0x206, 2), 0);
+		IS(r(0x100, 1), 2);
+		IS(virtio_net.ask(&host->d, on, stdout), 0);
+		IS(r(0x206, 2), 1);
+		net_transmit();
+		start(NET_FEATURES | (k ? F_MRG : 0), 3);
+		net_receive(k);
+		start(NET_FEATURES | F_MRG, 3);
+		net_filter();
+		between = noise;
+		fuzz(rounds, NET_FEATURES | F_MRG | F_RINGS | 1ull << 32 |
+		    (k == 2 ? 1ull << 22 : 0), k == 2 ? 8 : 3);
+		between = NULL;
+		unplug();
+		close(cable);
+	}
+}
+
 static void
 verdict(const char *what)
 {
@@ -812,6 +1082,8 @@ main(int argc, char **argv)
 	verdict("balloon: inflate, reporting, statistics, target");
 	test_console(dir, rounds);
 	verdict("console: output");
-	printf("1..4\n# %u checks, %u failed\n", checks, failed);
+	test_net(rounds);
+	verdict("net: frames, filters, link");
+	printf("1..5\n# %u checks, %u failed\n", checks, failed);
 	return failed != 0;
 }
