@@ -366,19 +366,3 @@ nic_ask(struct nic *n, char **argv, FILE *out)
 	tell(n);
 	return 0;
 }
-
-uint32_t
-nic_crc(const uint8_t *p, size_t len)
-{
-	uint32_t crc = 0xffffffff;
-	unsigned i, bit;
-
-	while (len--) {
-		for (i = 0; i < 8; i++) {
-			bit = (crc >> 31) ^ (*p >> i & 1);
-			crc = crc << 1 ^ (bit ? 0x04c11db7 : 0);
-		}
-		p++;
-	}
-	return crc;
-}

@@ -100,5 +100,9 @@ int	nic_mac(const char *, uint8_t mac[6]);
 /* IEEE 802.3 CRC-32 of an address, as hash filters use it: most significant
  * bit first, not complemented. */
 uint32_t nic_crc(const uint8_t *, size_t len);
+/* IEEE 802.3 frame check sequence, to be stored little-endian. */
+uint32_t nic_fcs(const uint8_t *, size_t len);
+/* Internet checksum's sum, not complemented (RFC 1071); as if big-endian. */
+uint16_t nic_sum(const uint8_t *, size_t len);
 
 #endif

@@ -6,6 +6,7 @@ device_list() {
 	cat <<-X
 	virtio-blk-pci      disk, virtio 1.2 over PCI
 	virtio-net-pci      network card, virtio 1.2 over PCI
+	e1000               network card, Intel 82540EM
 	virtio-rng-pci      entropy, virtio 1.2 over PCI
 	virtio-serial-pci   console controller, virtio 1.2 over PCI
 	virtconsole         the console of a virtio-serial-pci
@@ -27,6 +28,7 @@ device_keys() {
 		keys="$keys physical_block_size share-rw addr id" ;;
 	virtio-net-pci|virtio-net) chip=virtio-net
 		keys="netdev mac queues queue-size host_mtu mrg_rxbuf addr id" ;;
+	e1000|e1000-82540em) chip=e1000 keys="netdev mac addr id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
 	virtio-serial-pci|virtio-serial) chip=virtio-console
@@ -106,7 +108,7 @@ device() {
 		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
 		put late "$driver" "virtio-blk disk $dv_id"
 		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
-	virtio-net*)
+	virtio-net*|e1000*)
 		put late "$driver" "$chip nic $dv_id"
 		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
 		eval "late_m_$late_n=\$dv_mac" ;;

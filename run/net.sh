@@ -9,6 +9,7 @@ nonet= net_said= hub_nic= hub_net=
 card_list() {
 	cat <<-X
 	virtio-net-pci  virtio 1.2 over PCI (the default; virtio is the same)
+	e1000           Intel 82540EM Gigabit Ethernet
 	X
 }
 
@@ -16,6 +17,7 @@ card_list() {
 card_chip() {
 	case $2 in
 	virtio|virtio-net|virtio-net-pci) chip=virtio-net ;;
+	e1000|e1000-82540em) chip=e1000 ;;
 	help|'?') card_list; exit 0 ;;
 	e1000*|rtl8139|ne2k_*|pcnet|vmxnet3|i8255*|igb|tulip|sungem|usb-net|\
 	virtio-net-pci-*)

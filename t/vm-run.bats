@@ -223,7 +223,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -no-hpet; lacks hpet
 	show -M pc,hpet=off; lacks hpet
 	show -rtc base=2006-06-17T16:01:21; has "part rtc dev=rtc base=2006-06-17T16:01:21"
-	refuse 2 "-device e1000: not supported yet" -device e1000
+	refuse 2 "-device vmxnet3: not supported yet" -device vmxnet3
 	refuse 2 "-device coffee: unknown device; -device help lists them" -device coffee
 	refuse 2 "-device virtio-rng-pci: bootindex=4: not supported yet" -device virtio-rng-pci,bootindex=4
 	refuse 2 "id=rtc: there is such a part already" -kernel k -device virtio-rng-pci,id=rtc
@@ -274,6 +274,9 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -net nic,model=virtio,macaddr=52:54:00:00:00:01,name=eth,addr=5 -net user,hostname=x
 	has "part net0 dev=slirp hostname=x"
 	has "part eth dev=virtio-net link=part:net0 mac=52:54:00:00:00:01 addr=5"
+	show -netdev user,id=n -device e1000,netdev=n,id=x,addr=4 -nic vde,model=e1000
+	has "part x dev=e1000 link=part:n mac=52:54:00:12:34:56 addr=4"
+	has "part nic0 dev=e1000 link=vde: mac=52:54:00:12:34:57 addr=2"
 	show -netdev vde,id=v -net nic,netdev=v; card nic0 vde:
 	refuse 2 "-netdev user: needs an id" -netdev user
 	refuse 2 "-nic user: smb=/x: not supported yet" -nic user,smb=/x
