@@ -28,8 +28,6 @@ enum { CSUM_IP = 0x100, CSUM_TU = 0x200 };
 struct desc { uint64_t addr, rest; };
 
 static uint8_t packet[PACKET_MAX];	/* to be segmented */
-static uint8_t out[2 * PACKET_MAX];	/* frames until the flush */
-static size_t out_used;
 
 static unsigned
 be16(const uint8_t *p)
@@ -48,13 +46,6 @@ put_be16(uint8_t *p, unsigned v)
 {
 	p[0] = (uint8_t)(v >> 8);
 	p[1] = (uint8_t)v;
-}
-
-static void
-put_be32(uint8_t *p, uint32_t v)
-{
-	put_be16(p, v >> 16);
-	put_be16(p + 2, v & 0xffff);
 }
 
 /* A ring's entries and their number; NULL: there is none. */
@@ -89,20 +80,6 @@ write_back(struct devctx *d, struct desc *p, uint64_t rest)
 
 /* ------------------------------------------------------------ transmission */
 
-static uint8_t *
-reserve(struct e1000_priv *p, size_t len)
-{
-	uint8_t *at;
-
-	if (out_used + len > sizeof out) {
-		nic_flush(&p->nic);
-		out_used = 0;
-	}
-	at = out + out_used;
-	out_used += len;
-	return at;
-}
-
 static void
 frame_out(struct devctx *d, uint8_t *f, unsigned len)
 {
@@ -128,20 +105,6 @@ frame_out(struct devctx *d, uint8_t *f, unsigned len)
 		nic_send(&p->nic, &iov, 1, 0);
 }
 
-/* The sum from `start` to `end` (0: the last byte) goes to `at`. */
-static void
-insert_sum(uint8_t *f, unsigned len, unsigned start, unsigned at, unsigned end)
-{
-	unsigned sum;
-
-	if (end == 0 || end >= len)
-		end = len - 1;
-	if (start > end || at + 2 > len)
-		return;
-	sum = ~nic_sum(f + start, end - start + 1) & 0xffff;
-	put_be16(f + at, sum ? sum : 0xffff);
-}
-
 /* SDM 3.3.6: offsets of the context descriptor. */
 static void
 offload(const struct e1000 *s, uint8_t *f, unsigned len, unsigned popts)
@@ -149,9 +112,9 @@ offload(const struct e1000 *s, uint8_t *f, unsigned len, unsigned popts)
 	const uint8_t *c = s->ctx;
 
 	if (popts & POPTS_IXSM)
-		insert_sum(f, len, c[0], c[1], c[2] | c[3] << 8u);
+		nic_put_sum(f, len, c[0], c[1], c[2] | c[3] << 8u);
 	if (popts & POPTS_TXSM)
-		insert_sum(f, len, c[4], c[5], c[6] | c[7] << 8u);
+		nic_put_sum(f, len, c[4], c[5], c[6] | c[7] << 8u);
 }
 
 /* Room of 4 bytes lies before f: for the VLAN tag. */
@@ -178,44 +141,25 @@ finish(struct devctx *d, uint8_t *f, unsigned len, bool vlan, unsigned tci)
 static void
 segment(struct devctx *d, unsigned len, unsigned popts, bool vlan, unsigned tci)
 {
+	struct e1000_priv *p = d->priv;
 	struct e1000 *s = d->st;
 	const uint8_t *c = s->ctx;
-	unsigned ip = c[0], tu = c[4], at = c[5], cmd = c[11], hdr = c[13],
-	    mss = c[14] | c[15] << 8u, off, part, n = 0, sum;
+	struct nic_seg g = { c[0], c[4], c[13], popts & POPTS_TXSM ? c[5] : 0,
+	    c[14] | c[15] << 8u, c[11] & TU_IP, c[11] & TU_TCP };
+	unsigned off, part, n = 0;
 	uint8_t *f;
 
-	if (!mss || hdr < tu + 8 || hdr >= len || ip + 20 > tu ||
-	    (cmd & TU_TCP && hdr < tu + 20)) {
-		dev_guest_error(d, "e1000: segmentation of no packet", hdr);
+	if (!nic_seg_ok(&g, len)) {
+		dev_guest_error(d, "e1000: segmentation of no packet", g.data);
 		return;
 	}
 	e1000_count(s, TSCTC, 1);
-	for (off = hdr; off < len; off += part, n++) {
-		part = len - off < mss ? len - off : mss;
-		f = reserve(d->priv, hdr + part + 64) + 4;
-		memcpy(f, packet, hdr);
-		memcpy(f + hdr, packet + off, part);
-		if (cmd & TU_IP) {
-			put_be16(f + ip + 2, hdr + part - ip);
-			put_be16(f + ip + 4, be16(f + ip + 4) + n);
-		} else {
-			put_be16(f + ip + 4, hdr + part - ip - 40);
-		}
-		if (cmd & TU_TCP) {
-			put_be32(f + tu + 4, (be16(f + tu + 4) << 16 |
-			    be16(f + tu + 6)) + (off - hdr));
-			if (off + part < len)
-				f[tu + 13] &= (uint8_t)~9;	/* PSH, FIN */
-		} else {
-			put_be16(f + tu + 4, hdr + part - tu);
-		}
-		if (popts & POPTS_TXSM && at + 2 <= hdr) {
-			/* the driver left out the length */
-			sum = be16(f + at) + hdr + part - tu;
-			put_be16(f + at, (sum & 0xffff) + (sum >> 16));
-		}
-		offload(s, f, hdr + part, popts);
-		finish(d, f, hdr + part, vlan, tci);
+	for (off = g.data; off < len; off += part) {
+		part = len - off < g.mss ? len - off : g.mss;
+		f = nic_room(&p->nic, g.data + part + 64) + 4;
+		nic_seg(&g, packet, len, off, n++, f);
+		offload(s, f, g.data + part, popts);
+		finish(d, f, g.data + part, vlan, tci);
 	}
 }
 
@@ -268,12 +212,12 @@ one_packet(struct devctx *d, struct desc *r, unsigned n, unsigned from,
 		segment(d, len, popts, vlan, tci);
 		return;
 	}
-	f = reserve(d->priv, len + 64 + 4) + 4;
+	f = nic_room(&((struct e1000_priv *)d->priv)->nic, len + 64 + 4) + 4;
 	memcpy(f, packet, len);
 	if (ext)
 		offload(s, f, len, popts);
 	else if (cso)
-		insert_sum(f, len, css, cso, 0);
+		nic_put_sum(f, len, css, cso, 0);
 	finish(d, f, len, vlan, tci);
 }
 
@@ -330,7 +274,6 @@ e1000_transmit(struct devctx *d)
 		}
 	}
 	nic_flush(&p->nic);
-	out_used = 0;
 	*e1000_reg(s, TDH) = head;
 	if (done && head == tail)
 		causes |= INT_TXQE;

@@ -1,6 +1,6 @@
 /*
  * netsum.c - the sums that network cards compute: IEEE 802.3 CRC-32 in its two
- * forms, and RFC 1071's.
+ * forms, and RFC 1071's; and TCP and UDP segmentation, which goes with them.
  */
 #include <string.h>
 
@@ -56,4 +56,72 @@ nic_sum(const uint8_t *p, size_t len)
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
 	return (uint16_t)(sum >> 8 | sum << 8);
+}
+
+static unsigned
+be16(const uint8_t *p)
+{
+	return p[0] << 8u | p[1];
+}
+
+static void
+put_be16(uint8_t *p, unsigned v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+
+void
+nic_put_sum(uint8_t *f, unsigned len, unsigned start, unsigned at, unsigned end)
+{
+	unsigned sum;
+
+	if (end == 0 || end >= len)
+		end = len - 1;
+	if (start > end || at + 2 > len)
+		return;
+	sum = ~nic_sum(f + start, end - start + 1) & 0xffff;
+	put_be16(f + at, sum ? sum : 0xffff);
+}
+
+/* ------------------------------------------------------------ segmentation */
+
+bool
+nic_seg_ok(const struct nic_seg *g, unsigned len)
+{
+	return g->mss && g->data < len && g->ip + (g->v4 ? 20 : 40) <= g->l4 &&
+	    g->l4 + (g->tcp ? 20 : 8) <= g->data && g->sum + 2 <= g->data;
+}
+
+unsigned
+nic_seg(const struct nic_seg *g, const uint8_t *packet, unsigned len,
+    unsigned off, unsigned n, uint8_t *f)
+{
+	unsigned part = len - off < g->mss ? len - off : g->mss, sum;
+	unsigned total = g->data + part;
+	uint8_t *l4 = f + g->l4;
+	uint32_t seq;
+
+	memcpy(f, packet, g->data);
+	memcpy(f + g->data, packet + off, part);
+	if (g->v4) {
+		put_be16(f + g->ip + 2, total - g->ip);
+		put_be16(f + g->ip + 4, be16(f + g->ip + 4) + n);
+	} else {
+		put_be16(f + g->ip + 4, total - g->ip - 40);
+	}
+	if (g->tcp) {
+		seq = (be16(l4 + 4) << 16 | be16(l4 + 6)) + (off - g->data);
+		put_be16(l4 + 4, seq >> 16);
+		put_be16(l4 + 6, seq & 0xffff);
+		if (off + part < len)
+			l4[13] &= (uint8_t)~9;		/* PSH, FIN */
+	} else {
+		put_be16(l4 + 4, total - g->l4);
+	}
+	if (g->sum) {
+		sum = be16(f + g->sum) + total - g->l4;
+		put_be16(f + g->sum, (sum & 0xffff) + (sum >> 16));
+	}
+	return part;
 }

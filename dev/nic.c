@@ -25,7 +25,8 @@
 #define STUCK_NS	1000000000ll
 
 static struct nic *nics;
-static uint8_t bounce[FRAME_MAX];
+static uint8_t built[2 * FRAME_MAX];	/* frames put together, until the flush */
+static size_t built_used;
 
 static void	look(void *);
 
@@ -132,6 +133,7 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 	struct iovec v[NIC_PIECES];
 	unsigned i, k = 0;
 	size_t len = 0;
+	uint8_t *p;
 
 	for (i = 0; i < count && k < NIC_PIECES; i++) {
 		if (skip >= iov[i].iov_len) {
@@ -153,12 +155,24 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 		wire_send(n->w, v, (int)k);
 		return;
 	}
+	p = nic_room(n, len);
 	for (len = i = 0; i < k; i++) {
-		memcpy(bounce + len, v[i].iov_base, v[i].iov_len);
+		memcpy(p + len, v[i].iov_base, v[i].iov_len);
 		len += v[i].iov_len;
 	}
-	wire_put(n->w, bounce, (uint32_t)len);
-	wire_flush(n->w);
+	wire_put(n->w, p, (uint32_t)len);
+}
+
+uint8_t *
+nic_room(struct nic *n, size_t len)
+{
+	uint8_t *p;
+
+	if (built_used + len > sizeof built)
+		nic_flush(n);
+	p = built + built_used;
+	built_used += len;
+	return p;
 }
 
 void
@@ -166,6 +180,7 @@ nic_flush(struct nic *n)
 {
 	if (n->w)
 		wire_flush(n->w);
+	built_used = 0;
 }
 
 static void
@@ -304,7 +319,7 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
 			snprintf(why, whylen, "link=%s: no such part", spec);
 			return -1;
 		}
-		n->trying = true;
+		n->big = n->trying = true;
 		n->wait = WAIT_MIN;
 		loop_timer(d->loop, now_ns() + START_NS, give_up, n);
 		look(n);

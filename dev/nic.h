@@ -59,6 +59,7 @@ struct nic {
 	struct wire	*w;		/* NULL: no cable, or it is off */
 	char		path[280];	/* part:NAME: "stream:PATH" */
 	int64_t		wait;		/* ns until the next try to connect */
+	bool		big;		/* the peer takes TCP segments of any size */
 	bool		trying;		/* since the start: the link counts as up */
 	bool		off;		/* set_link off */
 	bool		up;		/* what the card was told last */
@@ -85,6 +86,9 @@ bool	nic_link(const struct nic *);
  * and counted. */
 void	nic_send(struct nic *, const struct iovec *iov, unsigned n, size_t skip);
 void	nic_flush(struct nic *);
+/* Room for a frame that the card puts together (at most NIC_FRAME_MAX + 256
+ * bytes), valid until the next nic_room or nic_flush after it was sent. */
+uint8_t	*nic_room(struct nic *, size_t len);
 /* Better not send now: ops->room will be called. */
 bool	nic_full(struct nic *);
 /* The card has room again for frames. */
@@ -104,5 +108,23 @@ uint32_t nic_crc(const uint8_t *, size_t len);
 uint32_t nic_fcs(const uint8_t *, size_t len);
 /* Internet checksum's sum, not complemented (RFC 1071); as if big-endian. */
 uint16_t nic_sum(const uint8_t *, size_t len);
+/* Complement of the sum from byte `start` to `end` (0: the last one) of a frame
+ * goes to byte `at`; nothing if these lie outside. */
+void	nic_put_sum(uint8_t *frame, unsigned len, unsigned start, unsigned at,
+	    unsigned end);
+
+/* How to cut a packet into frames: offsets of its IP and its TCP or UDP header,
+ * of its data, of the checksum (0: none), and the data bytes of a frame. */
+struct nic_seg {
+	unsigned	ip, l4, data, sum, mss;
+	bool		v4, tcp;
+};
+/* Could it be cut this way? */
+bool	nic_seg_ok(const struct nic_seg *, unsigned len);
+/* Frame number n, with the packet's data from byte `off` on, to f, which has
+ * room for data + mss bytes.  To the checksum field the length is added, for a
+ * sum of the pseudo-header without it.  Returns the data bytes. */
+unsigned nic_seg(const struct nic_seg *, const uint8_t *packet, unsigned len,
+	    unsigned off, unsigned n, uint8_t *f);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * vnet.h - shared by the files of the virtio network device (virtio-net.c
- * vnet-ctrl.c).
+ * vnet-ctrl.c vnet-offload.c).
  */
 #ifndef VNET_H
 #define VNET_H
@@ -8,7 +8,8 @@
 #include "nic.h"
 #include "virtio.h"
 
-enum { F_MTU = 3, F_MAC = 5, F_MRG_RXBUF = 15, F_STATUS = 16, F_CTRL_VQ = 17,
+enum { F_CSUM = 0, F_HOST_TSO4 = 11, F_HOST_TSO6 = 12, F_HOST_ECN = 13,
+	F_MTU = 3, F_MAC = 5, F_MRG_RXBUF = 15, F_STATUS = 16, F_CTRL_VQ = 17,
 	F_CTRL_RX = 18, F_CTRL_VLAN = 19, F_CTRL_RX_EXTRA = 20,
 	F_GUEST_ANNOUNCE = 21, F_MQ = 22, F_CTRL_MAC_ADDR = 23 };
 enum { ST_LINK_UP = 1, ST_ANNOUNCE = 2 };
@@ -38,7 +39,7 @@ struct net_opts {
 	struct nic_opts	nic;
 	const char	*addr;
 	uint32_t	queues, rx_size, mtu;
-	bool		mrg;
+	bool		mrg, csum, tso4, tso6;
 };
 
 struct net_priv {
@@ -68,5 +69,8 @@ max_pairs(const struct virtio *v)
 bool	vnet_wanted(const struct net *, bool vlans, const uint8_t *frame);
 /* Serve the control queue, number q. */
 void	vnet_control(struct virtio *, unsigned q);
+/* ---- vnet-offload.c */
+/* Send the frame of a chain that has a whole header; then nic_flush. */
+void	vnet_send(struct virtio *, const struct vq_elem *);
 
 #endif

@@ -800,6 +800,7 @@ test_console(const char *dir, unsigned rounds)
 #define NET_FEATURES (1ull << 5 | 1ull << 16 | 1ull << 17 | 1ull << 18 | \
     1ull << 19 | 1ull << 20 | 1ull << 23)
 #define F_MRG (1ull << 15)
+#define F_OFFLOAD (1ull << 0 | 1ull << 11 | 1ull << 12 | 1ull << 13)
 
 static int cable;			/* our end */
 
@@ -891,6 +892,100 @@ net_transmit(void)
 	kick(1);
 	IS(r(0x14, 1), 15 | 0x40);
 	IS(sent(got, sizeof got), 0);
+}
+
+static unsigned
+sum16(const uint8_t *p, unsigned n)
+{
+	unsigned sum = 0, i;
+
+	for (i = 0; i < n; i++)
+		sum += i % 2 ? p[i] : p[i] << 8;
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* A TCP packet with 3000 bytes of data, to be cut at 1400; then lies. */
+static void
+net_offload(bool v6)
+{
+	uint8_t *h = mem(DATA), *f = h + 12, got[4096], ps[40];
+	unsigned ip = v6 ? 40 : 20, tu = 14 + ip, hdr = tu + 20, len = hdr + 3000;
+	unsigned i, n, head, data, al = v6 ? 32 : 8;
+	uint32_t l;
+
+	memset(h, 0, 12 + hdr);
+	for (i = hdr; i < len; i++)
+		f[i] = (uint8_t)rnd();
+	h[0] = 1;				/* NEEDS_CSUM */
+	h[1] = v6 ? 4 : 1;
+	cfg16(h + 4, 1400);
+	cfg16(h + 6, (uint16_t)tu);
+	cfg16(h + 8, 16);
+	f[12] = v6 ? 0x86 : 8;
+	f[13] = v6 ? 0xdd : 0;
+	f[14] = v6 ? 0x60 : 0x45;
+	f[v6 ? 20 : 23] = 6;
+	for (i = 0; i < al; i++)
+		f[(v6 ? 22 : 26) + i] = (uint8_t)(i * 37 + 1);
+	f[tu + 7] = 100;			/* sequence number */
+	f[tu + 12] = 0x50;
+	f[tu + 13] = 0x18;			/* ACK, PSH */
+	desc(QBASE(1), 0, DATA, 12 + len, 0, 0);
+	avail(1, 0);
+	kick(1);
+	IS(used(1, &head, &l), true);
+	for (i = 0; i < 3; i++) {
+		n = sent(got, sizeof got);
+		data = i < 2 ? 1400 : 200;
+		IS(n, hdr + data);
+		IS(memcmp(got + hdr, f + hdr + i * 1400, data), 0);
+		IS(got[tu + 6] << 8 | got[tu + 7], 100 + i * 1400);
+		IS(got[tu + 13], i < 2 ? 0x10 : 0x18);
+		if (v6) {
+			IS(got[18] << 8 | got[19], 20 + data);
+		} else {
+			IS(got[16] << 8 | got[17], 40 + data);
+			IS(got[19], i);		/* identification */
+			IS(sum16(got + 14, 20), 0xffff);
+		}
+		memset(ps, 0, sizeof ps);
+		memcpy(ps, got + (v6 ? 22 : 26), al);
+		ps[al + 1] = 6;
+		ps[al + 2] = (uint8_t)((20 + data) >> 8);
+		ps[al + 3] = (uint8_t)(20 + data);
+		IS((sum16(ps, al + 4) + sum16(got + tu, n - tu)) % 0xffff, 0);
+	}
+	IS(sent(got, sizeof got), 0);
+	for (i = 0; i < 7; i++) {		/* dropped, and no more */
+		h[0] = i != 0;
+		h[1] = i == 1 ? 3 : v6 ? 4 : 1;
+		cfg16(h + 4, i == 2 ? 0 : 1400);
+		cfg16(h + 6, (uint16_t)(i == 3 ? len : i == 4 ? 20 : tu));
+		f[tu + 12] = i == 5 ? 0xf0 : 0x50;
+		f[14] = i == 6 ? 0x77 : v6 ? 0x60 : 0x45;
+		desc(QBASE(1), 0, DATA, 12 + (i == 5 ? hdr + 10 : len), 0, 0);
+		avail(1, 0);
+		kick(1);
+		IS(used(1, &head, &l), true);
+		IS(sent(got, sizeof got), 0);
+	}
+	f[14] = v6 ? 0x60 : 0x45;
+	f[tu + 12] = 0x50;
+	for (i = 0; i < 3; i++) {		/* a checksum in or out of it */
+		h[0] = 1;
+		h[1] = 0;
+		cfg16(h + 6, i == 2 ? 0xffff : (uint16_t)tu);
+		cfg16(h + 8, i == 1 ? 0xffff : 16);
+		f[tu + 16] = f[tu + 17] = 0;
+		desc(QBASE(1), 0, DATA, 12 + hdr + 100, 0, 0);
+		avail(1, 0);
+		kick(1);
+		IS(used(1, &head, &l), true);
+		IS(sent(got, sizeof got), hdr + 100);
+		IS(sum16(got + tu, 120), i ? sum16(f + tu, 120) : 0xffff);
+	}
 }
 
 static void
@@ -1045,12 +1140,14 @@ test_net(unsigned rounds)
 		IS(virtio_net.ask(&host->d, on, stdout), 0);
 		IS(r(0x206, 2), 1);
 		net_transmit();
+		start(NET_FEATURES | F_OFFLOAD, 3);
+		net_offload(k);
 		start(NET_FEATURES | (k ? F_MRG : 0), 3);
 		net_receive(k);
 		start(NET_FEATURES | F_MRG, 3);
 		net_filter();
 		between = noise;
-		fuzz(rounds, NET_FEATURES | F_MRG | F_RINGS | 1ull << 32 |
+		fuzz(rounds, NET_FEATURES | F_MRG | F_OFFLOAD | F_RINGS | 1ull << 32 |
 		    (k == 2 ? 1ull << 22 : 0), k == 2 ? 8 : 3);
 		between = NULL;
 		unplug();
