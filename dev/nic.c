@@ -84,7 +84,7 @@ on_frames(void *arg, struct wire *w, struct frame *f, unsigned count)
 			n->rx_drop++;
 		else if (n->kept_len || !give(n, f[i].p, f[i].len))
 			keep(n, &f[i]);
-	if (n->ops->rx_end)
+	if (n->ops->rx_end && !n->stopped)
 		n->ops->rx_end(n->d);
 	if (n->kept_len)
 		wire_pause(w, true);
@@ -101,7 +101,7 @@ nic_more(struct nic *n)
 			break;
 		n->kept_at += 4 + len;
 	}
-	if (n->kept_at && n->ops->rx_end)
+	if (n->kept_at && n->ops->rx_end && !n->stopped)
 		n->ops->rx_end(n->d);
 	if (n->kept_at < n->kept_len)
 		return;

@@ -9,7 +9,8 @@
  * received on the pair it was last sent on (5.1.6.5.6), found by a symmetric
  * hash of its addresses.
  *
- * Checksums and segmentation of frames to send are the card's (vnet-offload.c).
+ * Checksums and segmentation of frames to send are the card's (vnet-offload.c),
+ * checks and merging of received ones too (vnet-merge.c).
  *
  * #syscalls epoll_create1 epoll_ctl epoll_pwait2 epoll_pwait recvmmsg sendmmsg
  */
@@ -43,6 +44,12 @@ static const struct opt opts[] = {
 	{ "host_tso4", OPT_BOOL, offsetof(struct net_opts, tso4), "on",
 	    "and cuts TCP over IPv4", NULL },
 	{ "host_tso6", OPT_BOOL, offsetof(struct net_opts, tso6), "on",
+	    "and over IPv6", NULL },
+	{ "guest_csum", OPT_BOOL, offsetof(struct net_opts, gcsum), "on",
+	    "the card checks checksums", NULL },
+	{ "guest_tso4", OPT_BOOL, offsetof(struct net_opts, gtso4), "on",
+	    "and merges TCP over IPv4", NULL },
+	{ "guest_tso6", OPT_BOOL, offsetof(struct net_opts, gtso6), "on",
 	    "and over IPv6", NULL },
 	{ "addr", OPT_STR, offsetof(struct net_opts, addr), NULL,
 	    "PCI SLOT[.FUNCTION], hex", NULL },
@@ -172,10 +179,10 @@ gather(struct virtio *v, unsigned q, size_t len, bool *never)
 }
 
 static void
-scatter(struct virtio *v, unsigned n, const uint8_t *frame, uint32_t len)
+scatter(struct virtio *v, unsigned n, uint8_t *hdr, const uint8_t *frame,
+    uint32_t len)
 {
 	struct net_priv *p = net(v);
-	uint8_t hdr[HDR] = { 0 };
 	size_t skip = HDR, part;
 	struct vq_elem *e;
 	unsigned i;
@@ -194,24 +201,22 @@ scatter(struct virtio *v, unsigned n, const uint8_t *frame, uint32_t len)
 	}
 }
 
-static bool
-rx(struct devctx *d, const uint8_t *frame, uint32_t len)
+bool
+vnet_deliver(struct virtio *v, uint8_t hdr[HDR], const uint8_t *frame,
+    uint32_t len)
 {
-	struct net_priv *p = d->priv;
-	struct virtio *v = &p->v;
-	const struct net *s = d->st;
+	struct net_priv *p = net(v);
+	const struct net *s = v->d->st;
 	unsigned q = 0, n;
 	bool never;
 
-	if (len < 16 || !vnet_wanted(s, virtio_has(v, F_CTRL_VLAN), frame))
-		return true;
 	if (s->pairs > 1)
 		q = p->flow[flow_of(frame, len)] % s->pairs * 2;
 	if (!vring_usable(v, q))
 		return true;
 	n = gather(v, q, len + HDR, &never);
 	if (n) {
-		scatter(v, n, frame, len);
+		scatter(v, n, hdr, frame, len);
 		p->touched |= 1ull << q;
 	} else if (!never && vring_usable(v, q)) {
 		return false;
@@ -219,13 +224,27 @@ rx(struct devctx *d, const uint8_t *frame, uint32_t len)
 	return true;
 }
 
+static bool
+rx(struct devctx *d, const uint8_t *frame, uint32_t len)
+{
+	struct net_priv *p = d->priv;
+	struct virtio *v = &p->v;
+
+	if (len < 16 || !(v->s->status & VS_DRIVER_OK) ||
+	    !vnet_wanted(d->st, virtio_has(v, F_CTRL_VLAN), frame))
+		return true;
+	return vnet_receive(v, frame, len);
+}
+
 static void
 rx_end(struct devctx *d)
 {
 	struct net_priv *p = d->priv;
-	uint64_t bits = p->touched;
+	uint64_t bits;
 	unsigned q;
 
+	vnet_merged(&p->v);
+	bits = p->touched;
 	p->touched = 0;
 	for (q = 0; bits; q++, bits >>= 1)
 		if (bits & 1) {
@@ -243,6 +262,7 @@ kick(struct virtio *v, unsigned n)
 	} else if (n % 2) {
 		transmit(v, n);
 	} else {
+		rx_end(v->d);
 		nic_more(&net(v)->nic);
 	}
 }
@@ -273,6 +293,7 @@ net_reset(struct virtio *v)
 	s->mode[RX_PROMISC] = 1;	/* until the driver says otherwise */
 	s->pairs = 1;
 	p->announce = false;
+	p->merge.len = 0;
 	memset(p->flow, 0, sizeof p->flow);
 }
 
@@ -335,6 +356,11 @@ init(struct devctx *d, char *why, size_t whylen)
 		    (uint64_t)o->tso4 << F_HOST_TSO4 |
 		    (uint64_t)o->tso6 << F_HOST_TSO6 |
 		    (uint64_t)(o->tso4 || o->tso6) << F_HOST_ECN;
+	if (o->gcsum)
+		p->v.offered |= 1ull << F_GUEST_CSUM;
+	if (o->gcsum && o->rx_size >= 2 * VNET_MERGE_MAX)
+		p->v.offered |= (uint64_t)o->gtso4 << F_GUEST_TSO4 |
+		    (uint64_t)o->gtso6 << F_GUEST_TSO6;
 	p->v.nq = o->queues * 2 + 1;
 	p->v.qsize = (uint16_t)o->rx_size;
 	if (nic_open(&p->nic, d, "virtio-net-pci", &o->nic, &nic_ops, why,
@@ -391,7 +417,7 @@ static const struct dev_test tests[] = {
 	{ 'C', 0, 4, 0x00, 0x10411af4 },
 	{ 'C', 0, 4, 0x08, 0x02000001 },
 	{ 'r', 1, 2, 0x12, 3 },			/* a pair and control */
-	{ 'r', 1, 4, 0x04, 0x00bfb821, 0x00ffffff },
+	{ 'r', 1, 4, 0x04, 0x00bfb9a3, 0x00ffffff },
 	{ 'r', 1, 4, 0x200, 0x12005452 },	/* mac */
 	{ 'r', 1, 2, 0x204, 0x5634 },
 	{ 'r', 1, 2, 0x206, 0 },		/* no cable, no link */

@@ -1,6 +1,6 @@
 /*
  * vnet.h - shared by the files of the virtio network device (virtio-net.c
- * vnet-ctrl.c vnet-offload.c).
+ * vnet-ctrl.c vnet-offload.c vnet-merge.c).
  */
 #ifndef VNET_H
 #define VNET_H
@@ -8,7 +8,8 @@
 #include "nic.h"
 #include "virtio.h"
 
-enum { F_CSUM = 0, F_HOST_TSO4 = 11, F_HOST_TSO6 = 12, F_HOST_ECN = 13,
+enum { F_CSUM = 0, F_GUEST_CSUM = 1, F_GUEST_TSO4 = 7, F_GUEST_TSO6 = 8,
+	F_HOST_TSO4 = 11, F_HOST_TSO6 = 12, F_HOST_ECN = 13,
 	F_MTU = 3, F_MAC = 5, F_MRG_RXBUF = 15, F_STATUS = 16, F_CTRL_VQ = 17,
 	F_CTRL_RX = 18, F_CTRL_VLAN = 19, F_CTRL_RX_EXTRA = 20,
 	F_GUEST_ANNOUNCE = 21, F_MQ = 22, F_CTRL_MAC_ADDR = 23 };
@@ -39,13 +40,24 @@ struct net_opts {
 	struct nic_opts	nic;
 	const char	*addr;
 	uint32_t	queues, rx_size, mtu;
-	bool		mrg, csum, tso4, tso6;
+	bool		mrg, csum, tso4, tso6, gcsum, gtso4, gtso6;
+};
+
+/* Segments of one flow that became one packet (vnet-merge.c). */
+#define VNET_MERGE_MAX	16		/* segments: fewer than a small ring has */
+struct vnet_merge {
+	uint8_t		buf[0x10000];
+	unsigned	len, n;		/* bytes, 0: none; segments */
+	struct nic_seg	t;		/* of the first */
+	uint32_t	next;		/* sequence number */
+	bool		closed;		/* nothing may follow */
 };
 
 struct net_priv {
 	struct virtio	v;
 	struct nic	nic;
 	bool		announce;	/* ask the driver to */
+	struct vnet_merge merge;
 	uint64_t	touched;	/* receive queues to flush */
 	uint8_t		flow[FLOWS];	/* pair a flow was sent on */
 	struct iovec	iov[IOV_POOL];
@@ -69,6 +81,16 @@ max_pairs(const struct virtio *v)
 bool	vnet_wanted(const struct net *, bool vlans, const uint8_t *frame);
 /* Serve the control queue, number q. */
 void	vnet_control(struct virtio *, unsigned q);
+/* ---- virtio-net.c */
+/* Put a frame with its header into receive buffers; false: there are not enough
+ * of them now.  One that cannot be received at all is dropped, with true. */
+bool	vnet_deliver(struct virtio *, uint8_t hdr[HDR], const uint8_t *frame,
+	    uint32_t len);
+
+/* ---- vnet-merge.c */
+bool	vnet_receive(struct virtio *, const uint8_t *frame, uint32_t len);
+bool	vnet_merged(struct virtio *);
+
 /* ---- vnet-offload.c */
 /* Send the frame of a chain that has a whole header; then nic_flush. */
 void	vnet_send(struct virtio *, const struct vq_elem *);

@@ -28,7 +28,7 @@ device_keys() {
 		keys="$keys physical_block_size share-rw addr id" ;;
 	virtio-net-pci|virtio-net) chip=virtio-net
 		keys="netdev mac queues queue-size host_mtu mrg_rxbuf csum host_tso4"
-		keys="$keys host_tso6 addr id" ;;
+		keys="$keys host_tso6 guest_csum guest_tso4 guest_tso6 addr id" ;;
 	e1000|e1000-82540em) chip=e1000 keys="netdev mac addr id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
@@ -99,7 +99,7 @@ device() {
 			number "-device $driver,$k" "$v" 0 1073741824
 			words="$words $k=$v" ;;
 		free-page-reporting|deflate-on-oom|share-rw|mrg_rxbuf|\
-		csum|host_tso4|host_tso6)
+		csum|host_tso4|host_tso6|guest_csum|guest_tso4|guest_tso6)
 			onoff "-device $driver,$k" "$v" "$has"
 			words="$words $k=$n" ;;
 		esac

@@ -63,7 +63,7 @@ $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 # The virtio chips, in one program, without a machine.
 VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon net) \
 	$(patsubst %,$(B)/dev/%.o,pci virtio vring rawimage blk-io \
-	field nic netsum vnet-ctrl vnet-offload) $(B)/libswitch.a
+	field nic netsum vnet-ctrl vnet-offload vnet-merge) $(B)/libswitch.a
 $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)

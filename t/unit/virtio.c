@@ -800,6 +800,7 @@ test_console(const char *dir, unsigned rounds)
 #define NET_FEATURES (1ull << 5 | 1ull << 16 | 1ull << 17 | 1ull << 18 | \
     1ull << 19 | 1ull << 20 | 1ull << 23)
 #define F_MRG (1ull << 15)
+#define F_MERGE (1ull << 1 | 1ull << 7 | 1ull << 8)
 #define F_OFFLOAD (1ull << 0 | 1ull << 11 | 1ull << 12 | 1ull << 13)
 
 static int cable;			/* our end */
@@ -1038,6 +1039,97 @@ net_receive(bool merge)
 	IS(r(0x14, 1), 15 | 0x40);
 }
 
+/* A TCP segment of n bytes from `seq` on arrives, but is not looked at yet. */
+static void
+segment(bool v6, uint32_t seq, unsigned n, unsigned flags, bool broken_sum)
+{
+	uint8_t f[1600] = { 0x52, 0x54, 0, 0x12, 0x34, 0x56 }, ps[40] = { 0 };
+	unsigned tu = v6 ? 54 : 34, i, al = v6 ? 32 : 8, sum;
+
+	f[12] = v6 ? 0x86 : 8;
+	f[13] = v6 ? 0xdd : 0;
+	f[14] = v6 ? 0x60 : 0x45;
+	f[v6 ? 20 : 23] = 6;
+	f[v6 ? 18 : 16] = (uint8_t)((n + (v6 ? 20 : 40)) >> 8);
+	f[v6 ? 19 : 17] = (uint8_t)(n + (v6 ? 20 : 40));
+	for (i = 0; i < al; i++)
+		f[(v6 ? 22 : 26) + i] = (uint8_t)(i * 37 + 1);
+	if (!v6) {
+		sum = ~sum16(f + 14, 20);
+		f[24] = (uint8_t)(sum >> 8);
+		f[25] = (uint8_t)sum;
+	}
+	for (i = 0; i < 4; i++)
+		f[tu + 4 + i] = (uint8_t)(seq >> (24 - 8 * i));
+	f[tu + 12] = 0x50;
+	f[tu + 13] = (uint8_t)flags;
+	for (i = 0; i < n; i++)
+		f[tu + 20 + i] = (uint8_t)((seq + i) * 7 >> 3);
+	memcpy(ps, f + (v6 ? 22 : 26), al);
+	ps[al + 1] = 6;
+	ps[al + 2] = (uint8_t)((20 + n) >> 8);
+	ps[al + 3] = (uint8_t)(20 + n);
+	sum = sum16(ps, al + 4) + sum16(f + tu, 20 + n);
+	sum = ~((sum & 0xffff) + (sum >> 16)) + broken_sum;
+	f[tu + 16] = (uint8_t)(sum >> 8);
+	f[tu + 17] = (uint8_t)sum;
+	IS(send(cable, f, tu + 20 + n, MSG_DONTWAIT), tu + 20 + n);
+}
+
+/* What came in: bytes of data, segment size (0: one frame), flags. */
+static void
+merged(bool v6, unsigned data, unsigned mss, unsigned flags, uint32_t seq)
+{
+	unsigned head, i, tu = v6 ? 54 : 34, bad = 0;
+	uint8_t *h, *f;
+	uint32_t n = 0;
+
+	IS(used(0, &head, &n), true);
+	h = mem(DATA + head * 8192);
+	f = h + 12;
+	IS(n, 12 + tu + 20 + data);
+	IS(h[0], flags);
+	IS(h[1], mss ? (v6 ? 4 : 1) : 0);
+	IS(h[4] | h[5] << 8, mss);
+	for (i = 0; i < data; i++)
+		bad += f[tu + 20 + i] != (uint8_t)((seq + i) * 7 >> 3);
+	IS(bad, 0);
+	if (mss) {
+		IS(h[6] | h[7] << 8, tu);
+		IS(h[8], 16);
+		IS(f[v6 ? 18 : 16] << 8 | f[v6 ? 19 : 17],
+		    data + 20 + (v6 ? 0 : 20));
+		IS(v6 ? 0xffff : sum16(f + 14, 20), 0xffff);
+	}
+}
+
+static void
+net_merge(bool v6)
+{
+	unsigned i;
+
+	for (i = 0; i < 20; i++) {
+		desc(QBASE(0), i, DATA + i * 8192, 8192, WRITE, 0);
+		avail(0, i);
+	}
+	kick(0);
+	for (i = 0; i < 3; i++)			/* three, the last one short */
+		segment(v6, 1000 + i * 1400, i < 2 ? 1400 : 30, 0x10, false);
+	segment(v6, 3830, 100, 0x10, false);	/* after a short one */
+	segment(v6, 3930, 100, 0x18, false);	/* PSH ends it */
+	segment(v6, 4030, 100, 0x10, false);
+	segment(v6, 9000, 100, 0x10, false);	/* a gap */
+	segment(v6, 9100, 100, 0x11, false);	/* FIN stays alone */
+	segment(v6, 9200, 100, 0x10, true);
+	loop_once(loop, 0, NULL, NULL);
+	merged(v6, 2830, 1400, 1, 1000);
+	merged(v6, 200, 100, 1, 3830);
+	merged(v6, 100, 0, 2, 4030);
+	merged(v6, 100, 0, 2, 9000);
+	merged(v6, 100, 0, 2, 9100);
+	merged(v6, 100, 0, 0, 9200);
+}
+
 /* Does a frame to this address come through? */
 static bool
 passes(unsigned a0, unsigned a5, unsigned vlan)
@@ -1144,10 +1236,13 @@ test_net(unsigned rounds)
 		net_offload(k);
 		start(NET_FEATURES | (k ? F_MRG : 0), 3);
 		net_receive(k);
+		start(NET_FEATURES | F_MRG | F_MERGE, 3);
+		net_merge(k);
 		start(NET_FEATURES | F_MRG, 3);
 		net_filter();
 		between = noise;
-		fuzz(rounds, NET_FEATURES | F_MRG | F_OFFLOAD | F_RINGS | 1ull << 32 |
+		fuzz(rounds, NET_FEATURES | F_MRG | F_OFFLOAD |
+		    F_MERGE | F_RINGS | 1ull << 32 |
 		    (k == 2 ? 1ull << 22 : 0), k == 2 ? 8 : 3);
 		between = NULL;
 		unplug();
