@@ -19,6 +19,8 @@
 
 enum { RANGE_MEM, RANGE_IO };
 enum { ST_FD = 1, ST_LU = 2, ST_REST = 0x780 };	/* 1000 Mb/s, ASDV */
+enum { EE_SK = 1, EE_CS = 2, EE_DI = 4, EE_DO = 8, EE_REQ = 0x40, EE_GNT = 0x80,
+	EE_PRES = 0x100 };
 enum { EERD_START = 1, EERD_DONE = 0x10 };
 enum { MDIC_WRITE = 1, MDIC_READ = 2, MDIC_READY = 1 << 28, MDIC_INT = 1 << 29,
 	MDIC_ERROR = 1 << 30 };
@@ -32,9 +34,7 @@ struct e1000_opts {
 
 static const struct field fields[] = {
 	PCI_FIELDS(e1000, pci),
-	FIELDS(e1000, reg), FIELDS(e1000, phy), FIELDS(e1000, ee),
-	FIELD(e1000, ee_valid), FIELD(e1000, ee_writable),
-	FIELD(e1000, ee_bits), FIELD(e1000, ee_n), FIELD(e1000, ee_out),
+	FIELDS(e1000, reg), FIELDS(e1000, phy), EE_FIELDS(e1000, ee),
 	FIELD(e1000, ioaddr), FIELD(e1000, itr_next), FIELDS(e1000, ctx),
 	FIELD_END
 };
@@ -116,6 +116,40 @@ stat_read(struct e1000 *s, unsigned off)
 	if (!is_high(off + 4))
 		*e1000_reg(s, off) = 0;
 	return v;
+}
+
+/* ------------------------------------------------- EEPROM, SDM 5.6, 13.4.3 */
+
+static void
+ee_fill(struct devctx *d)
+{
+	struct eeprom *e = &((struct e1000 *)d->st)->ee;
+	const uint8_t *m = ((struct e1000_priv *)d->priv)->nic.mac;
+	uint16_t sum = 0;
+	unsigned i;
+
+	if (e->valid)
+		return;
+	e->valid = 1;
+	for (i = 0; i < 3; i++)
+		e->word[i] = (uint16_t)(m[2 * i] | m[2 * i + 1] << 8);
+	e->word[0x0a] = 0x4408;			/* initialization control 1 */
+	e->word[0x0b] = 0x1100;			/* subsystem, its vendor */
+	e->word[0x0c] = 0x1af4;
+	e->word[0x0d] = 0x100e;
+	e->word[0x0e] = 0x8086;
+	e->word[0x0f] = 0x3040;			/* initialization control 2 */
+	for (i = 0; i < EE_WORDS - 1; i++)
+		sum += e->word[i];
+	e->word[EE_WORDS - 1] = (uint16_t)(0xbaba - sum);
+}
+
+static void
+eecd_write(struct e1000 *s, uint32_t v)
+{
+	eeprom_pins(&s->ee, v & EE_CS, v & EE_SK, v & EE_DI);
+	*e1000_reg(s, EECD) = (v & (EE_SK | EE_CS | EE_DI | EE_REQ | 0x30)) |
+	    EE_PRES | (v & EE_REQ ? EE_GNT : 0) | (s->ee.out ? EE_DO : 0);
 }
 
 /* ---------------------------------------------------- PHY, SDM 8.4, 13.4.6 */
@@ -213,14 +247,15 @@ soft_reset(struct devctx *d)
 	memset(s->ctx, 0, sizeof s->ctx);
 	s->itr_next = 0;
 	*e1000_reg(s, CTRL) = CTRL_SLU | 0x201;	/* 1000 Mb/s, full duplex */
-	e1000_eecd(s, 0);
+	eecd_write(s, 0);
 	*e1000_reg(s, PBA) = 0x00100030;
 	*e1000_reg(s, LEDCTL) = 0x07068302;
 	*e1000_reg(s, VET) = 0x8100;
 	*e1000_reg(s, TXCW) = 0xc0000000;
 	/* the first station address comes from the EEPROM */
-	*e1000_reg(s, RA) = s->ee[0] | (uint32_t)s->ee[1] << 16;
-	*e1000_reg(s, RA + 4) = s->ee[2] | 1u << 31;
+	*e1000_reg(s, RA) = s->ee.word[0] |
+	    (uint32_t)s->ee.word[1] << 16;
+	*e1000_reg(s, RA + 4) = s->ee.word[2] | 1u << 31;
 	link_show(d);
 	irq(d);
 	nic_more(&p->nic);			/* what waited is dropped */
@@ -289,11 +324,11 @@ reg_write(struct devctx *d, unsigned off, uint32_t v)
 		link_show(d);
 		return;
 	case EECD:
-		e1000_eecd(s, v);
+		eecd_write(s, v);
 		return;
 	case EERD:
 		*r = v & EERD_START ? (v & 0xff00) | EERD_DONE |
-		    (uint32_t)s->ee[v >> 8 & (EE_WORDS - 1)] << 16 : v & 0xff00;
+		    (uint32_t)s->ee.word[v >> 8 & (EE_WORDS - 1)] << 16 : v & 0xff00;
 		return;
 	case MDIC:
 		mdic_write(d, v);
@@ -425,8 +460,8 @@ reset(struct devctx *d)
 	struct e1000 *s = d->st;
 	struct e1000_priv *p = d->priv;
 
-	e1000_ee_fill(s, p->nic.mac);
-	s->ee_writable = 0;
+	ee_fill(d);
+	s->ee.writable = 0;
 	s->ioaddr = 0;
 	phy_reset(s);
 	soft_reset(d);
@@ -448,19 +483,10 @@ config(struct devctx *d, unsigned fn, unsigned off, unsigned size, uint32_t val)
 static void
 loaded(struct devctx *d)
 {
-	struct e1000 *s = d->st;
 	struct e1000_priv *p = d->priv;
 
 	pci_loaded(d, &p->fn);
-	if (s->ee_n > 26)
-		s->ee_n = 0;
 	irq(d);
-}
-
-static void
-stop(struct devctx *d)
-{
-	nic_stop(&((struct e1000_priv *)d->priv)->nic);
 }
 
 static void
@@ -473,18 +499,6 @@ run(struct devctx *d)
 		link_changed(d);	/* it changed while nobody looked */
 	e1000_transmit(d);
 	nic_run(&p->nic);
-}
-
-static int
-ask(struct devctx *d, char **argv, FILE *out)
-{
-	return nic_ask(&((struct e1000_priv *)d->priv)->nic, argv, out);
-}
-
-static void
-quit(struct devctx *d)
-{
-	nic_close(&((struct e1000_priv *)d->priv)->nic);
 }
 
 static const struct dev_test tests[] = {
@@ -539,10 +553,10 @@ const struct dev e1000 = {
 	.write = e1000_write,
 	.config = config,
 	.loaded = loaded,
-	.stop = stop,
+	.stop = nic_dev_stop,
 	.run = run,
-	.ask = ask,
-	.quit = quit,
+	.ask = nic_dev_ask,
+	.quit = nic_dev_quit,
 	.tests = tests,
 };
 DEV_MAIN(e1000);

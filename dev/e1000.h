@@ -1,11 +1,12 @@
 /*
  * e1000.h - shared by the files of the 82540EM (e1000.c: registers, PHY,
- * interrupts; e1000-ee.c: EEPROM; e1000-ring.c: descriptors and frames).  "SDM" is Intel's PCI/PCI-X
+ * interrupts; e1000-ring.c: descriptors and frames).  "SDM" is Intel's PCI/PCI-X
  * Family of Gigabit Ethernet Controllers Software Developer's Manual (317453).
  */
 #ifndef E1000_H
 #define E1000_H
 
+#include "eeprom.h"
 #include "nic.h"
 
 enum {					/* registers, SDM 13.2 */
@@ -40,24 +41,18 @@ enum { RCTL_EN = 2, RCTL_UPE = 8, RCTL_MPE = 0x10, RCTL_LPE = 0x20,
 enum { TCTL_EN = 2, TCTL_PSP = 8 };
 enum { PHY_CTRL = 0, PHY_STATUS = 1, PHY_N = 32, PHY_LOOPBACK = 0x4000 };
 
-#define EE_WORDS	64
-
 struct e1000 {
 	struct pci_state pci;
 	uint32_t	reg[REG_END / 4];
 	uint16_t	phy[PHY_N];
-	uint16_t	ee[EE_WORDS];
-	uint8_t		ee_valid, ee_writable;
-	uint32_t	ee_bits;	/* shifted in since the chip select */
-	uint8_t		ee_n;		/* how many, from the start bit on */
-	uint16_t	ee_out;		/* being shifted out */
+	struct eeprom	ee;
 	uint32_t	ioaddr;
 	int64_t		itr_next;	/* guest ns: no interrupt before */
 	uint8_t		ctx[16];	/* the last context descriptor */
 };
 
 struct e1000_priv {
-	struct nic	nic;
+	struct nic	nic;		/* first: nic_dev_* */
 	struct pci_fn	fn;
 	bool		pending;	/* causes since the last e1000_irq */
 };
@@ -73,12 +68,6 @@ void	e1000_count(struct e1000 *, unsigned off, unsigned n);
 void	e1000_count64(struct e1000 *, unsigned off, unsigned n);
 /* Set causes and interrupt if they are not masked. */
 void	e1000_cause(struct devctx *, uint32_t causes);
-
-/* ---- e1000-ee.c */
-/* Contents for a card with this address, the first time only. */
-void	e1000_ee_fill(struct e1000 *, const uint8_t mac[6]);
-/* A write of EECD. */
-void	e1000_eecd(struct e1000 *, uint32_t);
 
 /* ---- e1000-ring.c */
 /* Send what lies between head and tail; goes on later by itself if that is

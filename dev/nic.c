@@ -355,10 +355,10 @@ nic_close(struct nic *n)
 }
 
 int
-nic_ask(struct nic *n, char **argv, FILE *out)
+nic_ask(struct nic *n, char **argv, FILE *text)
 {
 	if (strcmp(argv[0], "network") == 0) {
-		fprintf(out, "type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:"
+		fprintf(text, "type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:"
 		    "%02x:%02x,link=%s,rx=%llu,rx_bytes=%llu,rx_dropped=%llu,"
 		    "tx=%llu,tx_bytes=%llu,tx_dropped=%llu,peer=%s\n", n->model,
 		    n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4],
@@ -374,10 +374,28 @@ nic_ask(struct nic *n, char **argv, FILE *out)
 		return ENOTSUP;
 	if (!argv[1] || argv[2] || (strcmp(argv[1], "on") &&
 	    strcmp(argv[1], "off"))) {
-		fprintf(out, "on or off expected");
+		fprintf(text, "on or off expected");
 		return EINVAL;
 	}
 	n->off = !strcmp(argv[1], "off");
 	tell(n);
 	return 0;
+}
+
+void
+nic_dev_stop(struct devctx *d)
+{
+	nic_stop(d->priv);
+}
+
+int
+nic_dev_ask(struct devctx *d, char **argv, FILE *text)
+{
+	return nic_ask(d->priv, argv, text);
+}
+
+void
+nic_dev_quit(struct devctx *d)
+{
+	nic_close(d->priv);
 }

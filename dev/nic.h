@@ -99,6 +99,12 @@ void	nic_run(struct nic *);
 /* Questions `network` and `set_link on|off`: 0 or errno; ENOTSUP for others. */
 int	nic_ask(struct nic *, char **argv, FILE *out);
 
+/* Of struct dev, for a card whose private part begins with its nic and which has
+ * nothing to add. */
+void	nic_dev_stop(struct devctx *);
+int	nic_dev_ask(struct devctx *, char **argv, FILE *out);
+void	nic_dev_quit(struct devctx *);
+
 /* "xx:xx:xx:xx:xx:xx", a station's: 0, or -1. */
 int	nic_mac(const char *, uint8_t mac[6]);
 /* IEEE 802.3 CRC-32 of an address, as hash filters use it: most significant

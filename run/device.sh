@@ -7,6 +7,7 @@ device_list() {
 	virtio-blk-pci      disk, virtio 1.2 over PCI
 	virtio-net-pci      network card, virtio 1.2 over PCI
 	e1000               network card, Intel 82540EM
+	rtl8139             network card, Realtek RTL8139C
 	virtio-rng-pci      entropy, virtio 1.2 over PCI
 	virtio-serial-pci   console controller, virtio 1.2 over PCI
 	virtconsole         the console of a virtio-serial-pci
@@ -30,6 +31,7 @@ device_keys() {
 		keys="netdev mac queues queue-size host_mtu mrg_rxbuf csum host_tso4"
 		keys="$keys host_tso6 guest_csum guest_tso4 guest_tso6 addr id" ;;
 	e1000|e1000-82540em) chip=e1000 keys="netdev mac addr id" ;;
+	rtl8139) chip=rtl8139 keys="netdev mac addr id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
 	virtio-serial-pci|virtio-serial) chip=virtio-console
@@ -110,7 +112,7 @@ device() {
 		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
 		put late "$driver" "virtio-blk disk $dv_id"
 		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
-	virtio-net*|e1000*)
+	virtio-net*|e1000*|rtl8139)
 		put late "$driver" "$chip nic $dv_id"
 		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
 		eval "late_m_$late_n=\$dv_mac" ;;

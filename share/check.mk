@@ -68,6 +68,13 @@ $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
 
+# The other network cards.
+NICS_OBJ = $(patsubst %,$(B)/placed/%.o,e1000 rtl8139) $(patsubst %,$(B)/dev/%.o,\
+	e1000-ring pci field nic netsum eeprom) $(B)/libswitch.a
+$(B)/t/nics: t/unit/nics.c $(NICS_OBJ) $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(NICS_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
+
 # The x86 vcpu's instructions in C, one at a time.
 $(B)/t/x86mem $(B)/t/x86sem $(B)/t/x86exec: $(B)/t/%: t/unit/%.c t/unit/x86sem.h $(CPU_CORE) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)

@@ -90,6 +90,18 @@ every_way() {
 	every_way -nic user,model=e1000
 }
 
+@test "rtl8139: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=8139too
+	every_way -nic user,model=rtl8139
+}
+
+@test "registers, descriptors and frames of a hostile guest" {
+	make -s build/t/nics
+	run timeout 60 build/t/nics
+	echo "$output"
+	[ "$status" -eq 0 ]
+}
+
 @test "names: the gateway's, and what a guest called itself" {
 	boot -m 192 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
 		-nic user,domainname=test.example -- quiet \

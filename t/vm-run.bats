@@ -277,6 +277,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -netdev user,id=n -device e1000,netdev=n,id=x,addr=4 -nic vde,model=e1000
 	has "part x dev=e1000 link=part:n mac=52:54:00:12:34:56 addr=4"
 	has "part nic0 dev=e1000 link=vde: mac=52:54:00:12:34:57 addr=2"
+	show -nic vde,model=rtl8139; has "part nic0 dev=rtl8139 link=vde: mac=52:54:00:12:34:56 addr=2"
 	show -netdev vde,id=v -net nic,netdev=v; card nic0 vde:
 	refuse 2 "-netdev user: needs an id" -netdev user
 	refuse 2 "-nic user: smb=/x: not supported yet" -nic user,smb=/x
