@@ -8,6 +8,8 @@ device_list() {
 	virtio-net-pci      network card, virtio 1.2 over PCI
 	e1000               network card, Intel 82540EM
 	rtl8139             network card, Realtek RTL8139C
+	ne2k_pci            network card, NE2000 on PCI
+	ne2k_isa            network card, NE2000 on the ISA bus
 	virtio-rng-pci      entropy, virtio 1.2 over PCI
 	virtio-serial-pci   console controller, virtio 1.2 over PCI
 	virtconsole         the console of a virtio-serial-pci
@@ -31,7 +33,8 @@ device_keys() {
 		keys="netdev mac queues queue-size host_mtu mrg_rxbuf csum host_tso4"
 		keys="$keys host_tso6 guest_csum guest_tso4 guest_tso6 addr id" ;;
 	e1000|e1000-82540em) chip=e1000 keys="netdev mac addr id" ;;
-	rtl8139) chip=rtl8139 keys="netdev mac addr id" ;;
+	rtl8139|ne2k_pci) chip=$1 keys="netdev mac addr id" ;;
+	ne2k_isa) chip=$1 keys="netdev mac iobase irq id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
 	virtio-serial-pci|virtio-serial) chip=virtio-console
@@ -112,7 +115,7 @@ device() {
 		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
 		put late "$driver" "virtio-blk disk $dv_id"
 		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
-	virtio-net*|e1000*|rtl8139)
+	virtio-net*|e1000*|rtl8139|ne2k_*)
 		put late "$driver" "$chip nic $dv_id"
 		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
 		eval "late_m_$late_n=\$dv_mac" ;;

@@ -17,8 +17,8 @@ add() {
 	*) chips="$chips $2" ;;
 	esac
 	case $2,$3 in
-	virtio-*,*addr=*|e1000,*addr=*|rtl8139,*addr=*) ;;
-	virtio-*|e1000,*|rtl8139,*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
+	virtio-*,*addr=*|e1000,*addr=*|rtl8139,*addr=*|ne2k_pci,*addr=*) ;;
+	virtio-*|e1000,*|rtl8139,*|ne2k_pci,*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
 	esac
 	parts="$parts${nl}part $1 dev=$2${3:+ $3}"
 }

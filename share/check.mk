@@ -69,8 +69,9 @@ $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
 
 # The other network cards.
-NICS_OBJ = $(patsubst %,$(B)/placed/%.o,e1000 rtl8139) $(patsubst %,$(B)/dev/%.o,\
-	e1000-ring pci field nic netsum eeprom) $(B)/libswitch.a
+NICS_OBJ = $(patsubst %,$(B)/placed/%.o,e1000 rtl8139 ne2k_pci \
+	ne2k_isa) $(patsubst %,$(B)/dev/%.o,\
+	e1000-ring dp8390 pci field nic netsum eeprom) $(B)/libswitch.a
 $(B)/t/nics: t/unit/nics.c $(NICS_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(NICS_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)

@@ -95,6 +95,11 @@ every_way() {
 	every_way -nic user,model=rtl8139
 }
 
+@test "ne2k_pci: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=ne2k_pci
+	every_way -nic user,model=ne2k_pci
+}
+
 @test "registers, descriptors and frames of a hostile guest" {
 	make -s build/t/nics
 	run timeout 60 build/t/nics

@@ -13,7 +13,7 @@
 
 #include "dev/nic.h"
 
-extern const struct dev e1000, rtl8139;
+extern const struct dev e1000, rtl8139, ne2k_pci, ne2k_isa;
 
 static struct host {
 	struct devctx	d;
@@ -140,6 +140,13 @@ w(unsigned range, unsigned off, unsigned size, uint32_t v)
 	host->d.dev->write(&host->d, range, off, size, v);
 }
 
+/* The range of the registers. */
+static unsigned
+regs(void)
+{
+	return host->d.dev == &rtl8139;
+}
+
 static uint8_t *
 mem(uint32_t at)
 {
@@ -175,13 +182,31 @@ static const struct poke rtl_regs[] = {
 	{ 0x48, 4, 0, 0 }, { 0x62, 2, 0, 0xffff }, { 0 }
 };
 
+/* Page 1 first; then page 0, started; data port. */
+static const struct poke ne2k_regs[] = {
+	{ 0x00, 1, 0x61, 0 }, { 0x01, 1, 0x52, 0xff }, { 0x07, 1, 0x4c, 0x3f },
+	{ 0x08, 4, 0xffffffff, 0xffffffff }, { 0x00, 1, 0x21, 0 },
+	{ 0x01, 1, 0x4c, 0x3f }, { 0x02, 1, 0x80, 0xff },
+	{ 0x03, 1, 0x4c, 0x3f }, { 0x0c, 1, 0x1c, 0x3f },
+	{ 0x0d, 1, 0, 6 }, { 0x0e, 1, 0x49, 1 }, { 0x0f, 1, 0x3f, 0x7f },
+	{ 0x04, 1, 0x40, 0xff }, { 0x05, 1, 64, 0xff }, { 0x06, 1, 0, 0xff },
+	{ 0x07, 1, 0xff, 0xff }, { 0x00, 1, 0x22, 0xdf }, { 0 }
+};
+static const struct poke ne2k_data[] = {
+	{ 0x08, 1, 0, 0xff }, { 0x09, 1, 0x40, 0xff }, { 0x0a, 1, 64, 0xff },
+	{ 0x0b, 1, 0, 0xff }, { 0x00, 1, 0x12, 0 }, { 0x10, 4, 0xaaaaaaaa, ~0u },
+	{ 0x10, 2, 0xaaaa, 0xffff }, { 0x1f, 1, 0, 0 }, { 0x00, 1, 0x62, 0xff },
+	{ 0 }
+};
+
 static void
 set_up(const struct poke *t)
 {
 	host->cfg[4] |= 4;
-	host->d.dev->config(&host->d, 0x18, 4, 2, 7);
+	if (host->d.dev->config)
+		host->d.dev->config(&host->d, 0x18, 4, 2, 7);
 	for (; t->size; t++)
-		w(host->d.dev == &e1000 ? 0 : 1, t->off, t->size, t->v);
+		w(regs(), t->off, t->size, t->v);
 }
 
 /* Memory that looks like descriptors of buffers, contexts and headers. */
@@ -233,11 +258,12 @@ static void
 torment(const struct dev *dev, const struct poke *t, unsigned rounds)
 {
 	const struct poke *p;
-	unsigned i, n, range = dev == &e1000 ? 0 : 1;
+	unsigned i, n, range;
 
 	for (n = 0; t[n].size; n++)
 		;
 	plug(dev);
+	range = regs();
 	for (i = 0; i < rounds; i++) {
 		if (i % 32 == 0) {
 			if (rnd() % 2)
@@ -248,6 +274,13 @@ torment(const struct dev *dev, const struct poke *t, unsigned rounds)
 		p = &t[rnd() % n];
 		w(range, p->off, p->size, rnd() % 32 ? p->v ^
 		    ((uint32_t)rnd() & p->mask) : (uint32_t)rnd());
+		if (t == ne2k_regs && rnd() % 2) {
+			p = &ne2k_data[rnd() % 9];
+			w(range, p->off, p->size, p->v ^
+			    ((uint32_t)rnd() & p->mask));
+			(void)dev->read(&host->d, range, rnd() % 32,
+			    1u << rnd() % 3);
+		}
 		if (rnd() % 64 == 0)
 			w(range, (unsigned)rnd() & 0x5ffc, 4, (uint32_t)rnd());
 		(void)dev->read(&host->d, range, rnd() & 0x5ffc, 4);
@@ -281,8 +314,14 @@ works(const struct dev *dev, const struct poke *t)
 		w(0, 0x2810, 4, 0);
 		w(0, 0x3810, 4, 0);
 		w(0, 0x3818, 4, 1);
-	} else {
+	} else if (dev == &rtl8139) {
 		w(1, 0x10, 4, 64);
+	} else {
+		for (i = 0; i < 5; i++)
+			w(0, ne2k_data[i].off, 1, ne2k_data[i].v);
+		for (i = 0; i < 16; i++)
+			w(0, 0x10, 4, 0xaaaaaaaa);
+		w(0, 0, 1, 0x26);		/* send */
 	}
 	do
 		n = recv(cable, got, sizeof got, MSG_DONTWAIT);
@@ -292,6 +331,12 @@ works(const struct dev *dev, const struct poke *t)
 	f[40] = 0x77;
 	(void)!send(cable, f, 64, 0);
 	loop_once(loop, 0, NULL, NULL);
+	if (t == ne2k_regs) {			/* 4 of header, 40 of frame */
+		w(0, 8, 2, 0x4c2c);
+		w(0, 10, 2, 2);
+		w(0, 0, 1, 0x0a);
+		return dev->read(&host->d, 0, 0x10, 1) == 0x77 && host->line;
+	}
 	n = dev == &e1000 ? 0xa0000 + 40 : 0x10000 + 44;
 	return *mem((uint32_t)n) == 0x77 && host->line;
 }
@@ -302,6 +347,7 @@ main(int argc, char **argv)
 	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 20000, i, bad = 0;
 	static const struct { const struct dev *dev; const struct poke *t; } c[] = {
 		{ &e1000, e1000_regs }, { &rtl8139, rtl_regs },
+		{ &ne2k_pci, ne2k_regs }, { &ne2k_isa, ne2k_regs },
 	};
 	bool ok;
 
