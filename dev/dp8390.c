@@ -254,6 +254,20 @@ command(struct devctx *d, uint8_t v)
 		nic_more(&p->nic);
 }
 
+/* Drivers acknowledge PRX behind their last look at CURR and rely on the next
+ * frame for what came in between; here it may wait for room, or there is none: so
+ * PRX stays while frames are unread.  An empty ring has BNRY at CURR or before. */
+static bool
+unread(const struct dp8390 *s)
+{
+	unsigned next = s->bnry + 1u;
+
+	if (next == s->pstop)
+		next = s->pstart;
+	return s->cr & CR_STA && s->curr != s->bnry && s->curr != next &&
+	    s->curr >= s->pstart && s->curr < s->pstop;
+}
+
 static void
 reg_write(struct devctx *d, unsigned off, uint8_t v)
 {
@@ -288,7 +302,7 @@ reg_write(struct devctx *d, unsigned off, uint8_t v)
 	case 6: s->tbcr = (uint16_t)((s->tbcr & 0xff) | v << 8); break;
 	case 7:
 		s->isr &= (uint8_t)~(v & 0x7f);
-		irq(d, 0);
+		irq(d, unread(s) ? ISR_PRX : 0);
 		break;
 	case 8: s->rsar = (uint16_t)((s->rsar & 0xff00) | v); break;
 	case 9: s->rsar = (uint16_t)((s->rsar & 0xff) | v << 8); break;

@@ -90,6 +90,12 @@ on_frames(void *arg, struct wire *w, struct frame *f, unsigned count)
 		wire_pause(w, true);
 }
 
+bool
+nic_waiting(const struct nic *n)
+{
+	return n->kept_at < n->kept_len;
+}
+
 void
 nic_more(struct nic *n)
 {

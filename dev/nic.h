@@ -91,6 +91,10 @@ void	nic_flush(struct nic *);
 uint8_t	*nic_room(struct nic *, size_t len);
 /* Better not send now: ops->room will be called. */
 bool	nic_full(struct nic *);
+/* Does a frame wait for room?  A card whose driver may acknowledge interrupts
+ * with frames unread, and which then relies on the next frame's, asks for it
+ * again: there is no next one. */
+bool	nic_waiting(const struct nic *);
 /* The card has room again for frames. */
 void	nic_more(struct nic *);
 /* Of struct dev: the card calls these from its own. */

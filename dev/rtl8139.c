@@ -445,7 +445,8 @@ rtl_write(struct devctx *d, unsigned range, uint64_t off, unsigned size,
 	if (at <= TIMERINT + 3 && at + size > TIMERINT)
 		timer_set(d);
 	if (at <= ISR + 1 && at + size > IMR)
-		irq(d, 0);
+		irq(d, nic_waiting(&p->nic) && !(reg_read(d, CR) & CR_BUFE) ?
+		    INT_ROK : 0);
 	if (at <= RCR + 3 && at + size > CR && d->running) {
 		transmit(d);
 		nic_more(&p->nic);

@@ -8,6 +8,7 @@ device_list() {
 	virtio-net-pci      network card, virtio 1.2 over PCI
 	e1000               network card, Intel 82540EM
 	rtl8139             network card, Realtek RTL8139C
+	pcnet               network card, AMD Am79C970A
 	ne2k_pci            network card, NE2000 on PCI
 	ne2k_isa            network card, NE2000 on the ISA bus
 	virtio-rng-pci      entropy, virtio 1.2 over PCI
@@ -33,7 +34,7 @@ device_keys() {
 		keys="netdev mac queues queue-size host_mtu mrg_rxbuf csum host_tso4"
 		keys="$keys host_tso6 guest_csum guest_tso4 guest_tso6 addr id" ;;
 	e1000|e1000-82540em) chip=e1000 keys="netdev mac addr id" ;;
-	rtl8139|ne2k_pci) chip=$1 keys="netdev mac addr id" ;;
+	rtl8139|pcnet|ne2k_pci) chip=$1 keys="netdev mac addr id" ;;
 	ne2k_isa) chip=$1 keys="netdev mac iobase irq id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
@@ -54,7 +55,7 @@ device_keys() {
 
 device_unknown() {
 	case $1 in
-	e1000*|rtl8139|ne2k_*|pcnet|vmxnet3|virtio-net*|i8255*|ide-*|scsi-*|\
+	e1000*|vmxnet3|virtio-net*|i8255*|ide-*|scsi-*|\
 	ahci|ich9-*|piix*|usb-*|*-usb-*|*-ehci*|*-uhci*|*-xhci|VGA|cirrus-vga|\
 	qxl*|vmware-svga|virtio-vga*|virtio-gpu*|ramfb|bochs-display|virtio-*|\
 	vhost-*|nvme*|megasas*|lsi*|mptsas*|pvscsi|AC97|ES1370|intel-hda|hda-*|\
@@ -115,7 +116,7 @@ device() {
 		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
 		put late "$driver" "virtio-blk disk $dv_id"
 		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
-	virtio-net*|e1000*|rtl8139|ne2k_*)
+	virtio-net*|e1000*|rtl8139|pcnet|ne2k_*)
 		put late "$driver" "$chip nic $dv_id"
 		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
 		eval "late_m_$late_n=\$dv_mac" ;;

@@ -16,9 +16,9 @@ add() {
 	*" $2 "*) ;;
 	*) chips="$chips $2" ;;
 	esac
-	case $2,$3 in
-	virtio-*,*addr=*|e1000,*addr=*|rtl8139,*addr=*|ne2k_pci,*addr=*) ;;
-	virtio-*|e1000,*|rtl8139,*|ne2k_pci,*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
+	case "$2, $3" in
+	*" addr="*) ;;
+	virtio-*|e1000,*|rtl8139,*|pcnet,*|ne2k_pci,*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
 	esac
 	parts="$parts${nl}part $1 dev=$2${3:+ $3}"
 }

@@ -11,6 +11,7 @@ card_list() {
 	virtio-net-pci  virtio 1.2 over PCI (the default; virtio is the same)
 	e1000           Intel 82540EM Gigabit Ethernet
 	rtl8139         Realtek RTL8139C Fast Ethernet
+	pcnet           AMD Am79C970A PCnet-PCI II
 	ne2k_pci        NE2000 on PCI, Realtek RTL8029AS
 	ne2k_isa        NE2000 on the ISA bus (-device only)
 	X
@@ -21,9 +22,9 @@ card_chip() {
 	case $2 in
 	virtio|virtio-net|virtio-net-pci) chip=virtio-net ;;
 	e1000|e1000-82540em) chip=e1000 ;;
-	rtl8139|ne2k_pci) chip=$2 ;;
+	rtl8139|pcnet|ne2k_pci) chip=$2 ;;
 	help|'?') card_list; exit 0 ;;
-	e1000*|ne2k_isa|pcnet|vmxnet3|i8255*|igb|tulip|sungem|usb-net|\
+	e1000*|ne2k_isa|vmxnet3|i8255*|igb|tulip|sungem|usb-net|\
 	virtio-net-pci-*)
 		not_yet "$1 $2" ;;
 	*) die 2 "$1 $2: unknown card; -nic model=help lists them" ;;

@@ -70,8 +70,8 @@ $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBBUS) $(LIBMEM)
 
 # The other network cards.
 NICS_OBJ = $(patsubst %,$(B)/placed/%.o,e1000 rtl8139 ne2k_pci \
-	ne2k_isa) $(patsubst %,$(B)/dev/%.o,\
-	e1000-ring dp8390 pci field nic netsum eeprom) $(B)/libswitch.a
+	ne2k_isa pcnet) $(patsubst %,$(B)/dev/%.o,\
+	e1000-ring pcnet-ring dp8390 pci field nic netsum eeprom) $(B)/libswitch.a
 $(B)/t/nics: t/unit/nics.c $(NICS_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(NICS_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)

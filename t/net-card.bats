@@ -100,6 +100,11 @@ every_way() {
 	every_way -nic user,model=ne2k_pci
 }
 
+@test "pcnet: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=pcnet32
+	every_way -nic user,model=pcnet
+}
+
 @test "registers, descriptors and frames of a hostile guest" {
 	make -s build/t/nics
 	run timeout 60 build/t/nics

@@ -280,6 +280,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -device ne2k_isa,iobase=0x320,irq=5 -nic vde,model=ne2k_pci
 	has "part nic0 dev=ne2k_isa link=none mac=52:54:00:12:34:56 iobase=0x320 irq=5"
 	has "part nic1 dev=ne2k_pci link=vde: mac=52:54:00:12:34:57 addr=2"
+	show -nic vde,model=pcnet; has "part nic0 dev=pcnet link=vde: mac=52:54:00:12:34:56 addr=2"
 	show -nic vde,model=rtl8139; has "part nic0 dev=rtl8139 link=vde: mac=52:54:00:12:34:56 addr=2"
 	show -netdev vde,id=v -net nic,netdev=v; card nic0 vde:
 	refuse 2 "-netdev user: needs an id" -netdev user

@@ -13,7 +13,7 @@
 
 #include "dev/nic.h"
 
-extern const struct dev e1000, rtl8139, ne2k_pci, ne2k_isa;
+extern const struct dev e1000, rtl8139, ne2k_pci, ne2k_isa, pcnet;
 
 static struct host {
 	struct devctx	d;
@@ -182,6 +182,16 @@ static const struct poke rtl_regs[] = {
 	{ 0x48, 4, 0, 0 }, { 0x62, 2, 0, 0xffff }, { 0 }
 };
 
+/* By the address port: stop, style 2, initialization block at 30000, start. */
+#define CSR(n, v, m) { 0x12, 2, n, 0 }, { 0x10, 2, v, m }
+static const struct poke pcnet_regs[] = {
+	CSR(0, 4, 0xff), { 0x12, 2, 20, 0 }, { 0x16, 2, 2, 3 },
+	CSR(1, 0, 0xffff), CSR(2, 3, 1), CSR(3, 0, 0xffff),
+	CSR(0, 0x41, 0xffff), CSR(0, 0x42, 0xffff), CSR(0, 0x48, 0xffff),
+	CSR(76, 0xffe0, 0xff), CSR(78, 0xffe0, 0xff), CSR(15, 0x8000, 0xffff),
+	CSR(0, 0x4a, 8), { 0 }
+};
+
 /* Page 1 first; then page 0, started; data port. */
 static const struct poke ne2k_regs[] = {
 	{ 0x00, 1, 0x61, 0 }, { 0x01, 1, 0x52, 0xff }, { 0x07, 1, 0x4c, 0x3f },
@@ -202,7 +212,12 @@ static const struct poke ne2k_data[] = {
 static void
 set_up(const struct poke *t)
 {
+	static const uint8_t block[28] = { 0, 0x80, 0x50, 0x50, 0x52, 0x54, 0,
+		0x12, 0x34, 0x56, [22] = 1, [26] = 2 };
+
 	host->cfg[4] |= 4;
+	if (t == pcnet_regs)			/* 32 descriptors each */
+		memcpy(mem(0x30000), block, sizeof block);
 	if (host->d.dev->config)
 		host->d.dev->config(&host->d, 0x18, 4, 2, 7);
 	for (; t->size; t++)
@@ -229,6 +244,16 @@ litter(void)
 		memcpy(mem((rnd() % 2 ? 0x10000 : 0x20000) +
 		    (unsigned)(rnd() % 64) * 16), d, 16);
 	}
+	if (host->d.dev == &pcnet)		/* lengths, OWN, STP, ENP */
+		for (i = 0; i < 64; i++) {
+			d[0] = (0x90000 + rnd() % 0x200000) | (rnd() & 0xffff) <<
+			    32 | (rnd() % 4 ? 0x8000ull << 48 : 0) |
+			    (rnd() % 4 ? 0x0300ull << 48 : rnd() << 48);
+			if (rnd() % 2)
+				d[0] |= 0xfull << 44 | 0xaull << 40;
+			memcpy(mem((rnd() % 2 ? 0x10000 : 0x20000) +
+			    (unsigned)(rnd() % 64) * 16), d, 16);
+		}
 	for (i = 0; i < 16; i++)
 		memcpy(mem(0x90000 + (unsigned)(rnd() % 0x20000)), d, 16);
 }
@@ -307,7 +332,14 @@ works(const struct dev *dev, const struct poke *t)
 	memset(mem(0x10000), 0, 0x20000);
 	set_up(t);
 	memset(mem(0x90000), 0xaa, 64);
-	if (dev == &e1000) {
+	if (dev == &pcnet) {
+		d[1] = 0;
+		d[0] = 0xa0000 | 0x8000fa00ull << 32;	/* 1536 bytes */
+		memcpy(mem(0x10000), d, 16);
+		d[0] = 0x90000 | 0x8300ffc0ull << 32;	/* 64 bytes */
+		memcpy(mem(0x20000), d, 16);
+		set_up(t);
+	} else if (dev == &e1000) {
 		memcpy(mem(0x20000), d, 16);
 		d[0] = 0xa0000;
 		memcpy(mem(0x10000), d, 16);
@@ -337,7 +369,7 @@ works(const struct dev *dev, const struct poke *t)
 		w(0, 0, 1, 0x0a);
 		return dev->read(&host->d, 0, 0x10, 1) == 0x77 && host->line;
 	}
-	n = dev == &e1000 ? 0xa0000 + 40 : 0x10000 + 44;
+	n = dev != &rtl8139 ? 0xa0000 + 40 : 0x10000 + 44;
 	return *mem((uint32_t)n) == 0x77 && host->line;
 }
 
@@ -348,6 +380,7 @@ main(int argc, char **argv)
 	static const struct { const struct dev *dev; const struct poke *t; } c[] = {
 		{ &e1000, e1000_regs }, { &rtl8139, rtl_regs },
 		{ &ne2k_pci, ne2k_regs }, { &ne2k_isa, ne2k_regs },
+		{ &pcnet, pcnet_regs },
 	};
 	bool ok;
 
