@@ -257,6 +257,13 @@ pm="part pm0 dev=pm port=0x300"
 	background
 	kill -STOP "$(part_pid pm0)"
 	kill -TERM "$pid"
+	# two that are pending together are one (signal(7))
+	heard() {
+		local set
+		set=$(sed -n 's/^ShdPnd:[[:space:]]*//p' "/proc/$pid/status")
+		[ $((0x$set & 0x4000)) -eq 0 ]
+	}
+	until_true heard
 	kill -TERM "$pid"
 	ended
 	[ "$status" -eq 1 ]
