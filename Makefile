@@ -105,7 +105,7 @@ $(BIN)/vm-tap: $(B)/bus/vm-tap.o $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(LX)/membus: $(B)/bus/membus.o $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
-$(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(LIBBUS) $(LIBMEM)
+$(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_$*) $(LIBS_BASE)
 # chips that have a disk
 $(LX)/dev-virtio-blk: $(LIBIMG)
@@ -129,7 +129,7 @@ CFLAGS_nbd = -DVERSION='"$(VERSION)"'
 $(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)
-$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a
+$(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) -lm $(LIBS_BASE)

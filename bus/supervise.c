@@ -48,16 +48,40 @@ part_places(struct broker *b)
 	    sizeof b->share);
 }
 
+/* Parts that are no chips of their own: programs of bin, told by a word that
+ * they are a part. */
+static const struct helper {
+	const char *chip, *prog, *word;
+	bool	optional;	/* the machine goes on without it */
+} helpers[] = {
+	{ "monitor", "vm-mon", "--server", false },
+	{ "slirp", "vm-slirp", "--part", true },
+};
+
+static const struct helper *
+helper(const char *chip)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof helpers / sizeof *helpers; i++)
+		if (strcmp(helpers[i].chip, chip) == 0)
+			return &helpers[i];
+	return NULL;
+}
+
 /* The program of a chip, and its name for argv[0]. */
 static void
 program(struct broker *b, const struct mpart *mp, char *path, size_t len)
 {
+	const struct helper *h = helper(mp->chip);
+
 	if (strcmp(mp->name, "cpu") == 0) {
 		snprintf(path, len, "%s/vcpu-x86_64", b->libexec);
-	} else if (strcmp(mp->chip, "monitor") == 0) {
-		snprintf(path, len, "%s/vm-mon", b->libexec);
+	} else if (h != NULL) {
+		snprintf(path, len, "%s/%s", b->libexec, h->prog);
 		if (access(path, X_OK) < 0)
-			snprintf(path, len, "%s/../../bin/vm-mon", b->libexec);
+			snprintf(path, len, "%s/../../bin/%s", b->libexec,
+			    h->prog);
 	} else {
 		snprintf(path, len, "%s/dev-%s", b->libexec, mp->chip);
 	}
@@ -78,7 +102,7 @@ part_find_programs(struct broker *b)
 		if (access(path, X_OK) == 0)
 			continue;
 		if (errno == ENOENT && mp != &m->cpu &&
-		    strcmp(mp->chip, "monitor") != 0) {
+		    helper(mp->chip) == NULL) {
 			log_line("unknown device '%s'", mp->chip);
 			return 2;
 		}
@@ -132,8 +156,8 @@ child(struct broker *b, const struct mpart *mp, int sock, pid_t parent)
 	sigprocmask(SIG_SETMASK, &b->oldmask, NULL);
 	program(b, mp, path, sizeof path);
 	argv[n++] = strrchr(path, '/') + 1;
-	if (strcmp(mp->chip, "monitor") == 0)
-		argv[n++] = (char *)"--server";
+	if (helper(mp->chip) != NULL)
+		argv[n++] = (char *)helper(mp->chip)->word;
 	snprintf(who, sizeof who, "%s/%s", b->mf->name, mp->name);
 	argv[n++] = who;
 	for (i = 0; i < mp->n; i++)
@@ -224,7 +248,8 @@ linger(void *arg)
 	log_line("%s/%s (pid %d) closed its connection", p->b->mf->name,
 	    p->name, (int)p->pid);
 	kill(p->pid, SIGKILL);
-	life_end(p->b, 1);
+	if (helper(p->chip) == NULL || !helper(p->chip)->optional)
+		life_end(p->b, 1);
 }
 
 void
@@ -254,7 +279,8 @@ died(struct broker *b, struct peer *p, pid_t pid, int status)
 	snprintf(text, sizeof text, "died %s", p->name);
 	gone(p);
 	broker_event(b, "bus", text);
-	life_end(b, code);
+	if (!up || helper(p->chip) == NULL || !helper(p->chip)->optional)
+		life_end(b, code);
 }
 
 void

@@ -264,7 +264,8 @@ op_ask(void *arg, char **argv, FILE *out)
 		fprintf(out, "guest_errors = %" PRIu64 "\n", guest_errors);
 		return 0;
 	}
-	if (strcmp(argv[0], "chardev") == 0 || strcmp(argv[0], "block") == 0)
+	if (strcmp(argv[0], "chardev") == 0 || strcmp(argv[0], "block") == 0 ||
+	    strcmp(argv[0], "network") == 0)
 		return EINVAL;
 	return e;
 }

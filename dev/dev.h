@@ -195,6 +195,9 @@ struct pci_state {
 int	pci_addr(const char *);
 /* Fill the config page from `fn`, claim the function (opts key addr=). */
 int	pci_init(struct devctx *, const struct pci_fn *, int devfn);
+/* The same where the value of addr= says; -1 with one line in why. */
+int	pci_place(struct devctx *, const struct pci_fn *, const char *addr,
+	    char *why, size_t whylen);
 void	pci_reset(struct devctx *, const struct pci_fn *);
 /* Call from .config first: header, BARs, command, MSI-X; then the chip's own. */
 void	pci_config(struct devctx *, const struct pci_fn *, unsigned off,

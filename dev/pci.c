@@ -23,6 +23,7 @@
  * what hostbridge.c routes at reset: PIRQA and B to 10, C and D to 11.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -400,6 +401,25 @@ pci_init(struct devctx *d, const struct pci_fn *fn, int devfn)
 		put32(body + 6, PBA_OFF | fn->msix_bar);
 		p->msix = pci_cap(d, CAP_MSIX, body, sizeof body);
 		p->w[p->msix + 3] = 0xc0;
+	}
+	return 0;
+}
+
+int
+pci_place(struct devctx *d, const struct pci_fn *fn, const char *addr,
+    char *why, size_t whylen)
+{
+	int devfn = pci_addr(addr);
+
+	if (devfn == -2) {
+		snprintf(why, whylen, "addr=%s: not SLOT or SLOT.FUNCTION",
+		    addr);
+		return -1;
+	}
+	if (pci_init(d, fn, devfn) < 0) {
+		snprintf(why, whylen, "addr=%s: %s", addr ? addr : "",
+		    errno == EEXIST ? "PCI slot is taken" : strerror(errno));
+		return -1;
 	}
 	return 0;
 }

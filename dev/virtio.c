@@ -416,7 +416,6 @@ virtio_init(struct devctx *d, const struct virtio_type *type,
     const char *addr, char *why, size_t whylen)
 {
 	struct virtio *v = vio(d);
-	int devfn = pci_addr(addr);
 
 	v->d = d;
 	v->s = d->st;
@@ -440,16 +439,8 @@ virtio_init(struct devctx *d, const struct virtio_type *type,
 		},
 		.state = offsetof(struct virtio_state, pci) + 1,
 	};
-	if (devfn == -2) {
-		snprintf(why, whylen, "addr=%s: not SLOT or SLOT.FUNCTION",
-		    addr);
+	if (pci_place(d, &v->fn, addr, why, whylen) < 0)
 		return -1;
-	}
-	if (pci_init(d, &v->fn, devfn) < 0) {
-		snprintf(why, whylen, "addr=%s: %s", addr ? addr : "",
-		    errno == EEXIST ? "PCI slot is taken" : strerror(errno));
-		return -1;
-	}
 	capability(v, CAP_COMMON, 2, 0, COMMON_LEN, 0);
 	capability(v, CAP_ISR, 2, ISR_OFF, 1, 0);
 	if (type->cfg_len)

@@ -7,6 +7,7 @@
  *   command.c  the table of commands       info.c  the table of `info' topics
  *   memory.c   x, xp, print, memsave       pci.c   `info pci'
  *   expr.c     expressions with $registers stat.c  what each part costs
+ *   net.c      networks and cards
  */
 #ifndef MON_H
 #define MON_H
@@ -81,6 +82,11 @@ int	cmd_block_resize(struct mon *, int argc, char **argv);
 int	cmd_commit(struct mon *, int argc, char **argv);
 int	cmd_medium(struct mon *, int argc, char **argv);
 int	info_block(struct mon *, int argc, char **argv);
+/* net.c */
+int	info_network(struct mon *, int argc, char **argv);
+int	info_usernet(struct mon *, int argc, char **argv);
+int	cmd_hostfwd(struct mon *, int argc, char **argv);
+int	cmd_set_link(struct mon *, int argc, char **argv);
 
 int	cmd_stat(struct mon *, int argc, char **argv);
 int	info_pci(struct mon *, int argc, char **argv);

@@ -5,6 +5,12 @@ slots=' '
 device_list() {
 	cat <<-X
 	virtio-blk-pci      disk, virtio 1.2 over PCI
+	virtio-net-pci      network card, virtio 1.2 over PCI
+	e1000               network card, Intel 82540EM
+	rtl8139             network card, Realtek RTL8139C
+	pcnet               network card, AMD Am79C970A
+	ne2k_pci            network card, NE2000 on PCI
+	ne2k_isa            network card, NE2000 on the ISA bus
 	virtio-rng-pci      entropy, virtio 1.2 over PCI
 	virtio-serial-pci   console controller, virtio 1.2 over PCI
 	virtconsole         the console of a virtio-serial-pci
@@ -24,6 +30,12 @@ device_keys() {
 	virtio-blk-pci|virtio-blk) chip=virtio-blk
 		keys="drive serial num-queues queue-size logical_block_size"
 		keys="$keys physical_block_size share-rw addr id" ;;
+	virtio-net-pci|virtio-net) chip=virtio-net
+		keys="netdev mac queues queue-size host_mtu mrg_rxbuf csum host_tso4"
+		keys="$keys host_tso6 guest_csum guest_tso4 guest_tso6 addr id" ;;
+	e1000|e1000-82540em) chip=e1000 keys="netdev mac addr id" ;;
+	rtl8139|pcnet|ne2k_pci) chip=$1 keys="netdev mac addr id" ;;
+	ne2k_isa) chip=$1 keys="netdev mac iobase irq id" ;;
 	virtio-rng-pci|virtio-rng) chip=virtio-rng
 		keys="rng max-bytes period addr id" ;;
 	virtio-serial-pci|virtio-serial) chip=virtio-console
@@ -43,7 +55,7 @@ device_keys() {
 
 device_unknown() {
 	case $1 in
-	e1000*|rtl8139|ne2k_*|pcnet|vmxnet3|virtio-net*|i8255*|ide-*|scsi-*|\
+	e1000*|vmxnet3|virtio-net*|i8255*|ide-*|scsi-*|\
 	ahci|ich9-*|piix*|usb-*|*-usb-*|*-ehci*|*-uhci*|*-xhci|VGA|cirrus-vga|\
 	qxl*|vmware-svga|virtio-vga*|virtio-gpu*|ramfb|bochs-display|virtio-*|\
 	vhost-*|nvme*|megasas*|lsi*|mptsas*|pvscsi|AC97|ES1370|intel-hda|hda-*|\
@@ -72,7 +84,7 @@ device() {
 		for k in $keys; do printf '  %s\n' "$k"; done
 		exit 0 ;;
 	esac
-	dv_id= dv_drive= dv_chardev= dv_rng= dv_index= words=
+	dv_id= dv_drive= dv_chardev= dv_rng= dv_index= dv_netdev= dv_mac= words=
 	while next_kv; do
 		case " $keys " in
 		*" $k "*) ;;
@@ -80,16 +92,20 @@ device() {
 		esac
 		[ "$has" ] || die 2 "-device $driver: $k needs a value"
 		case $k in
-		id|drive|chardev|rng|index) eval "dv_$k=\$v" ;;
+		id|drive|chardev|rng|index|netdev) eval "dv_$k=\$v" ;;
 		serial) quote "serial=$v"; words="$words $q" ;;
 		addr) pci_slot "-device $driver,addr" "$v"
 			words="$words addr=$v" ;;
+		mac) mac_address "-device $driver,mac" "$v"; dv_mac=$v ;;
+		queues) number "-device $driver,$k" "$v" 1 31
+			words="$words $k=$v" ;;
 		num-queues) number "-device $driver,$k" "$v" 1 64
 			words="$words queues=$n" ;;
-		iobase|iosize|irq|readback|queue-size|*_block_size|max-bytes|period)
+		iobase|iosize|irq|readback|queue-size|host_mtu|*_block_size|max-bytes|period)
 			number "-device $driver,$k" "$v" 0 1073741824
 			words="$words $k=$v" ;;
-		free-page-reporting|deflate-on-oom|share-rw)
+		free-page-reporting|deflate-on-oom|share-rw|mrg_rxbuf|\
+		csum|host_tso4|host_tso6|guest_csum|guest_tso4|guest_tso6)
 			onoff "-device $driver,$k" "$v" "$has"
 			words="$words $k=$n" ;;
 		esac
@@ -100,6 +116,10 @@ device() {
 		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
 		put late "$driver" "virtio-blk disk $dv_id"
 		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
+	virtio-net*|e1000*|rtl8139|pcnet|ne2k_*)
+		put late "$driver" "$chip nic $dv_id"
+		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
+		eval "late_m_$late_n=\$dv_mac" ;;
 	virtio-rng*)
 		if [ "$dv_rng" ]; then
 			get objects "$dv_rng" ||

@@ -17,7 +17,7 @@ Machine
   -fw_cfg name=NAME,file=F|string=S
                                    a file for the guest's firmware interface
   -no-hpet                         leave out the high precision event timer
-  -nodefaults                      no serial line unless stated
+  -nodefaults                      no serial line, no card unless stated
 
 Start
   -kernel FILE                     Linux bzImage, ELF with a PVH note, multiboot
@@ -50,12 +50,28 @@ Devices
   -debugcon DEV                    debug console at port 0xe9
   -chardev BACKEND,id=ID[,mux=on][,key=value...]
                                    null stdio pty file pipe socket udp
-  -parallel none  -nic none  -net none
-                                   accepted: there is none
+  -parallel none                   accepted: there is none
   DEV is stdio, mon:stdio, pty, null, none, file:PATH, pipe:PATH,
   unix:PATH[,server][,nowait], tcp:[HOST]:PORT[,server][,nowait],
   telnet:[HOST]:PORT[,server][,nowait], udp:[HOST]:PORT[@[HOST]:PORT],
   chardev:ID
+
+Network (a user network with a virtio card unless stated, or -nodefaults)
+  -nic NET[,key=value...][,mac=ADDR][,model=CARD]
+                                   a network and its card; -nic none: no card
+  -netdev NET,id=ID[,key=value...] a network for -device CARD,netdev=ID
+  -net nic[,model=CARD][,macaddr=ADDR][,netdev=ID] -net NET[,key=value...]
+                                   the old form: one card, one network
+  NET is one of
+  user[,net=ADDR/BITS][,hostfwd=tcp::PORT-:PORT][,...]
+                                   vm-slirp; keys as its -o
+  socket,listen=[HOST]:PORT | connect=HOST:PORT | mcast=GROUP:PORT |
+         udp=HOST:PORT,localaddr=[HOST]:PORT
+  stream,addr.type=unix|inet,addr.path=|addr.host=,addr.port=[,server=on]
+  dgram,local.type=...,local.path=...,remote.type=...,remote.path=...
+  vde[,sock=DIR][,port=N]          a switch: vm-switch, vde_switch
+  tap,ifname=NAME,script=no        a tap interface that is there
+  l2tpv3,src=ADDR,dst=ADDR,txsession=N[,...]
 
 Screen
   -nographic                       serial line and monitor on this terminal

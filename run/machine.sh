@@ -16,9 +16,9 @@ add() {
 	*" $2 "*) ;;
 	*) chips="$chips $2" ;;
 	esac
-	case $2,$3 in
-	virtio-*,*addr=*) ;;
-	virtio-*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
+	case "$2, $3" in
+	*" addr="*) ;;
+	virtio-*|e1000,*|rtl8139,*|pcnet,*|ne2k_pci,*) free_slot; set -- "$1" "$2" "${3:+$3 }addr=$addr" ;;
 	esac
 	parts="$parts${nl}part $1 dev=$2${3:+ $3}"
 }
@@ -207,6 +207,14 @@ statements() {
 			get drives "$dr"
 			w="$value${w:+ $w}"
 		fi
+		eval "nd=\$late_t_$((i - 1)) m=\$late_m_$((i - 1))"
+		if [ "$base" = nic ]; then
+			link=none
+			[ ! "$nd" ] || use_net "-device $s" "$nd" "$part"
+			card_mac "$m"
+			quote "link=$link"
+			w="$q mac=$mac${w:+ $w}"
+		fi
 		if [ "$s" = isa-serial ]; then
 			case $w in
 			*iobase=*) ;;
@@ -227,6 +235,7 @@ statements() {
 		fi
 		add "$part" "$chip" "$w"
 	done
+	cards
 	machine=$machine$parts
 }
 

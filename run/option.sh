@@ -57,7 +57,7 @@ options() {
 		-machine|-M|-accel|-cpu|-m|-smp|-kernel|-initrd|-append|\
 		-name|-uuid|-drive|-blockdev|-hd[abcd]|-device|-object|-chardev|-serial|\
 		-monitor|-mon|-parallel|-debugcon|-display|-vga|-pidfile|\
-		-action|-d|-D|-rtc|-fw_cfg|-nic|-net|-tb-size)
+		-action|-d|-D|-rtc|-fw_cfg|-nic|-net|-netdev|-tb-size)
 			;;
 		*)
 			later "$o"
@@ -91,7 +91,9 @@ options() {
 		-debugcon) debugcon=$a ;;
 		-display) only -display "$a" none; nodisplay=1 ;;
 		-vga) only -vga "$a" none ;;
-		-nic|-net) only "$o" "$a" none ;;
+		-nic) nic ;;
+		-net) net ;;
+		-netdev) netdev ;;
 		-pidfile) pidfile=$a ;;
 		-action) action ;;
 		-d) log_items ;;
@@ -378,7 +380,7 @@ later() {
 	dfilter|display|drive|dtb|dump-vmstate|echr|enable-fips|enable-hax|\
 	enable-kvm|enable-sync-profile|fda|fdb|fsdev|full-screen|g|gdb|\
 	global|icount|incoming|iscsi|k|kvm-shadow-memory|L|loadvm|localtime|\
-	mem-path|mem-prealloc|msg|mtdblock|netdev|no-acpi|no-fd-bootchk|\
+	mem-path|mem-prealloc|msg|mtdblock|no-acpi|no-fd-bootchk|\
 	no-frame|no-kvm|no-quit|numa|old-param|only-migratable|option-rom|\
 	overcommit|perfmap|pflash|plugin|portrait|preconfig|prom-env|qmp|\
 	qmp-pretty|qtest|qtest-log|readconfig|realtime|redir|rotate|\

@@ -87,8 +87,8 @@ size() {
 # onoff WHAT VALUE HAS: $n is on or off; an option without a value is on
 onoff() {
 	case $3$2 in
-	''|=on|=yes|=true) n=on ;;
-	=off|=no|=false) n=off ;;
+	''|=on|=yes|=true|=y) n=on ;;
+	=off|=no|=false|=n) n=off ;;
 	*) die 2 "$1=$2: on or off expected" ;;
 	esac
 }

@@ -14,9 +14,15 @@ static struct ctl { struct ev ev; char buf[1024]; unsigned n; } ctls[NCTL];
 static struct ev lis;
 static struct ctl *now;
 
+static FILE *text;			/* of control_ask */
+
 static void
 put(const char *s)
 {
+	if (text) {
+		fprintf(text, "%s\n", s);
+		return;
+	}
 	/* an answer fits the socket's buffer; a peer that does not read loses
 	 * the rest, we do not wait */
 	struct iovec v[2] = { { (void *)s, strlen(s) }, { "\n", 1 } };
@@ -115,16 +121,14 @@ help(char *arg, char *why, size_t n)
 	return 0;
 }
 
-static void
-line(char *s)
+/* 0 or errno, with the reason in why. */
+static int
+command(char *s, char *why, size_t len)
 {
-	char why[256] = "", out[320];
 	unsigned i;
 	size_t n;
 
-	s[strcspn(s, "\r\n")] = 0;
-	if (!*s)
-		return;
+	*why = 0;
 	for (i = 0; i < NCMD; i++) {
 		n = strlen(cmds[i].name);
 		if (strncmp(s, cmds[i].name, n) || (s[n] && s[n] != ' '))
@@ -133,15 +137,39 @@ line(char *s)
 		while (*s == ' ')
 			s++;
 		errno = EINVAL;
-		if (cmds[i].fn(s, why, sizeof why) == 0) {
-			put("ok");
-		} else {
-			snprintf(out, sizeof out, "err %d %s", errno, why);
-			put(out);
-		}
-		return;
+		return cmds[i].fn(s, why, len) == 0 ? 0 : errno;
 	}
-	put("err 38 no such command");
+	snprintf(why, len, "no such command");
+	return ENOSYS;
+}
+
+int
+control_ask(char *question, FILE *out)
+{
+	char why[256];
+	int e;
+
+	text = out;
+	e = command(question, why, sizeof why);
+	text = NULL;
+	if (e)
+		fprintf(out, "%s", why);
+	return e;
+}
+
+static void
+line(char *s)
+{
+	char why[256], out[320];
+	int e;
+
+	s[strcspn(s, "\r\n")] = 0;
+	if (!*s)
+		return;
+	e = command(s, why, sizeof why);
+	if (e)
+		snprintf(out, sizeof out, "err %d %s", e, why);
+	put(e ? out : "ok");
 }
 
 static void

@@ -12,6 +12,7 @@
 #define SLIRP_H
 
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include "../switch/wire.h"
 
@@ -172,5 +173,14 @@ void	forward_print(void (*put)(const char *));
 
 /* ---- control.c */
 int	control_open(const char *path, char *why, size_t n);
+/* One command; its text, or the reason it failed, on out.  0 or errno. */
+int	control_ask(char *command, FILE *out);
+
+/* ---- vm-slirp.c */
+void	option(char *key_and_value);	/* exits 2 if it is bad */
+void	start(const char *wire);	/* exits 1 if something cannot be had */
+
+/* ---- part.c: vm-slirp --part VM/NAME [option=value...], for the broker */
+int	part_main(char **options);
 
 #endif

@@ -19,6 +19,7 @@ struct chunk {
 };
 
 static struct chunk *pool, *freelist;
+static unsigned npool;			/* so many were ever used */
 
 void
 reass_start(void)
@@ -26,10 +27,6 @@ reass_start(void)
 	pool = malloc(NCHUNK * sizeof *pool);
 	if (!pool)
 		abort();
-	for (unsigned i = NCHUNK; i-- > 0; ) {
-		pool[i].next = freelist;
-		freelist = &pool[i];
-	}
 }
 
 static void
@@ -74,10 +71,13 @@ reass_add(struct tcp *t, uint32_t seq, const uint8_t *p, uint32_t len)
 		n = len < CHUNK ? len : CHUNK;
 		if (*at && SEQ_LT((*at)->seq, seq + n))
 			n = (*at)->seq - seq;
-		if (!freelist || t->nooo >= PER_TCP)
+		if ((!freelist && npool == NCHUNK) || t->nooo >= PER_TCP)
 			return;
 		c = freelist;
-		freelist = c->next;
+		if (c)
+			freelist = c->next;
+		else
+			c = &pool[npool++];
 		c->seq = seq;
 		c->len = n;
 		memcpy(c->data, p, n);

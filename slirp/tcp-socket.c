@@ -15,6 +15,7 @@
 #define NHASH	32768
 
 static struct tcp *pool, *freelist, *hash[NHASH], *stalled;
+static unsigned npool;			/* so many were ever used */
 static unsigned ntcp;
 static struct timer stall_timer;
 static bool have_peek_off = true;
@@ -48,11 +49,14 @@ tcp_new(const ip *g, uint16_t gp, const ip *f, uint16_t fp)
 {
 	struct tcp *t = freelist, **c = chain(g, gp, f, fp);
 
-	if (!t) {
+	if (t) {
+		freelist = t->next;
+	} else if (npool < cf.maxflows) {
+		t = &pool[npool++];
+	} else {
 		st.tcp_full++;
 		return NULL;
 	}
-	freelist = t->next;
 	memset(t, 0, sizeof *t);
 	t->ev.fd = -1;
 	t->timer = (struct timer){ 0, tcp_timeout, t };
@@ -333,10 +337,6 @@ tcp_start(void)
 	pool = calloc(cf.maxflows, sizeof *pool);
 	if (!pool)
 		abort();
-	for (unsigned i = cf.maxflows; i-- > 0; ) {
-		pool[i].next = freelist;
-		freelist = &pool[i];
-	}
 	reass_start();
 	stall_timer = (struct timer){ 0, stall_tick, NULL };
 	have_peek_off = !getenv("SLUICE_NO_PEEK_OFF");
@@ -352,7 +352,7 @@ flows_print(void (*put)(const char *))
 
 	put("  Protocol[State]    FD  Source Address  Port   Dest. Address  "
 	    "Port RecvQ SendQ");
-	for (i = 0; i < cf.maxflows; i++) {
+	for (i = 0; i < npool; i++) {
 		struct tcp *t = &pool[i];
 
 		if (t->state == T_FREE)

@@ -96,7 +96,7 @@ network(char *v)
 	cf.net = quad("net", v) & cf.mask;
 }
 
-static void
+void
 option(char *key)
 {
 	char *v = strchr(key, '=');
@@ -184,21 +184,59 @@ lost(void *arg, struct wire *w)
 		loop_quit = true;
 }
 
-int
-main(int argc, char **argv)
+static void
+defaults(void)
 {
-	static char why[300];
-	struct rlimit rl;
-	char *s, *p;
-	int c, daemonize = 0;
-	unsigned i;
-
 	cf.v4 = cf.v6 = cf.loopback = true;
 	cf.mtu = 1500;
 	cf.maxflows = 16384;
 	cf.net = 0x0a000200;
 	cf.mask = 0xffffff00;
 	inet_pton(AF_INET6, "fec0::", &cf.net6);
+}
+
+void
+start(const char *wire)
+{
+	static char why[300];
+	struct rlimit rl;
+	unsigned i;
+
+	settle();
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);	/* guestfwd's commands */
+	loop_init();
+	cf.wire = wire_open(wire, eth_input, NULL, why, sizeof why);
+	if (!cf.wire)
+		errx(1, "%s", why);
+	cf.wire->gone = lost;
+	icmp_start();
+	ndp_start();
+	udp_start();
+	tcp_start();
+	lease_load();
+	for (i = 0; i < nh; i++)
+		if (forward_add(hostfwds[i], why, sizeof why) < 0)
+			errx(1, "hostfwd=%s: %s", hostfwds[i], why);
+	for (i = 0; i < ng; i++)
+		if (guestfwd_add(guestfwds[i], why, sizeof why) < 0)
+			errx(1, "guestfwd=%s: %s", guestfwds[i], why);
+}
+
+int
+main(int argc, char **argv)
+{
+	static char why[300];
+	char *s, *p;
+	int c, daemonize = 0;
+
+	defaults();
+	if (argc > 2 && !strcmp(argv[1], "--part"))
+		return part_main(argv + 3);
 	while ((c = getopt(argc, argv, "dM:p:L:o:")) != -1)
 		switch (c) {
 		case 'd':
@@ -224,31 +262,9 @@ main(int argc, char **argv)
 		}
 	if (argc - optind != 1)
 		usage();
-	settle();
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		rl.rlim_cur = rl.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &rl);
-	}
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN);	/* guestfwd's commands */
 	signal(SIGTERM, on);
 	signal(SIGINT, on);
-	loop_init();
-	cf.wire = wire_open(argv[optind], eth_input, NULL, why, sizeof why);
-	if (!cf.wire)
-		errx(1, "%s", why);
-	cf.wire->gone = lost;
-	icmp_start();
-	ndp_start();
-	udp_start();
-	tcp_start();
-	lease_load();
-	for (i = 0; i < nh; i++)
-		if (forward_add(hostfwds[i], why, sizeof why) < 0)
-			errx(1, "hostfwd: %s", why);
-	for (i = 0; i < ng; i++)
-		if (guestfwd_add(guestfwds[i], why, sizeof why) < 0)
-			errx(1, "guestfwd: %s", why);
+	start(argv[optind]);
 	if (ctlpath && control_open(ctlpath, why, sizeof why) < 0)
 		errx(1, "%s: %s", ctlpath, why);
 	if (daemonize) {

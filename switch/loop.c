@@ -164,6 +164,18 @@ loop_step(int64_t max)
 	return 0;
 }
 
+int
+loop_epoll(void)
+{
+	return epfd;
+}
+
+int64_t
+loop_due(void)
+{
+	return nheap ? heap[0]->at : 0;
+}
+
 void
 loop_main(void)
 {

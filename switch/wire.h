@@ -46,6 +46,15 @@ void	loop_init(void);
 int	loop_step(int64_t max_ns);	/* one round; 0 or -1 with errno */
 extern volatile bool loop_quit;
 void	loop_main(void);		/* until loop_quit */
+int	loop_epoll(void);		/* the set: readable when there is work */
+int64_t	loop_due(void);			/* the next timer's time; 0: none */
+
+/* onbus.c: this loop as a guest of a part's (bus/bus.h).  `after` (may be NULL)
+ * is called at the end of each round.  Call onbus_arm when a timer was set
+ * outside of one.  0, or -1 with errno. */
+struct loop;
+int	onbus(struct loop *, void (*after)(void));
+void	onbus_arm(void);
 
 #define SEC	1000000000ll
 #define MSEC	1000000ll

@@ -25,13 +25,13 @@ part_pid() {
 
 @test "one process per device, with machine and role in its title" {
 	vm_paused life -device virtio-rng-pci
-	for p in cpu hostbridge pm0 rtc i8042 hpet pvpanic fwcfg uart0 mon rng0; do
+	for p in cpu hostbridge pm0 rtc i8042 hpet pvpanic fwcfg uart0 mon rng0 net0 nic0; do
 		[ "$(ps -eo args= | grep -c "[ :]life/$p\b")" -eq 1 ] ||
 			{ echo "not one process: $p"; ps -eo pid,args; false; }
 	done
-	[ "$(of_vm life | wc -l)" -eq 11 ]
+	[ "$(of_vm life | wc -l)" -eq 13 ]
 	# the children of the broker are exactly these
-	[ "$(ps -o pid= --ppid "$pid" | wc -l)" -eq 11 ]
+	[ "$(ps -o pid= --ppid "$pid" | wc -l)" -eq 13 ]
 }
 
 @test "quit: status 0, nothing left" {
@@ -44,7 +44,7 @@ part_pid() {
 }
 
 @test "kill -9 of a device ends the machine with one line that names it" {
-	for p in uart0 rtc mon hostbridge; do
+	for p in uart0 rtc mon hostbridge nic0; do
 		vm_paused life
 		kill -9 "$(part_pid life $p)"
 		ended life

@@ -43,7 +43,7 @@ refused() {
 	vm_paused m -uuid 01234567-89ab-cdef-0123-456789abcdef \
 		-device virtio-rng-pci -append hello
 	for t in status version name uuid parts machine cpus registers lapic pic \
-	    irq pci mtree mem tlb qtree chardev block jit roms; do
+	    irq pci mtree mem tlb qtree chardev block network usernet jit roms; do
 		ask info $t
 		[ "$status" -eq 0 ] || { echo "info $t: $output"; false; }
 	done
@@ -57,13 +57,15 @@ refused() {
 	ask info qtree; told "part: uart0, chip \"uart16550\""
 	ask info roms; told "append: hello"
 	ask info chardev; told "uart0: null"
+	ask info network; told "nic0: type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56,link=up"
+	told " \\ net0: type=user,net=10.0.2.0,restrict=off"
 }
 
 @test "help lists every command; unknown ones are named" {
 	vm_paused m
 	ask help
 	for c in help info stop cont system_reset system_powerdown nmi quit cpu x \
-	    xp print memsave pmemsave sendkey log stat ask; do
+	    xp print memsave pmemsave sendkey set_link hostfwd_add hostfwd_remove log stat ask; do
 		printf '%s\n' "$output" | grep -qE "^$c(\\||[ /]| --)" || { echo "$c"; false; }
 	done
 	ask help xp; told "xp /fmt addr -- dump physical memory"

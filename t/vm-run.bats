@@ -57,7 +57,9 @@ part hpet dev=hpet
 part pvpanic dev=pvpanic
 part fwcfg dev=fwcfg
 part uart0 dev=uart16550 index=0 chardev=null
-part mon dev=monitor" ]
+part mon dev=monitor
+part net0 dev=slirp
+part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 }
 
 @test "memory sizes" {
@@ -247,7 +249,7 @@ part mon dev=monitor" ]
 	show -no-hpet; lacks hpet
 	show -M pc,hpet=off; lacks hpet
 	show -rtc base=2006-06-17T16:01:21; has "part rtc dev=rtc base=2006-06-17T16:01:21"
-	refuse 2 "-device e1000: not supported yet" -device e1000
+	refuse 2 "-device vmxnet3: not supported yet" -device vmxnet3
 	refuse 2 "-device coffee: unknown device; -device help lists them" -device coffee
 	refuse 2 "-device virtio-rng-pci: bootindex=4: not supported yet" -device virtio-rng-pci,bootindex=4
 	refuse 2 "id=rtc: there is such a part already" -kernel k -device virtio-rng-pci,id=rtc
@@ -256,10 +258,76 @@ part mon dev=monitor" ]
 	refuse 2 "-rtc base=tomorrow: utc, localtime or YYYY-MM-DD[THH:MM:SS] expected" -rtc base=tomorrow
 	refuse 2 "-rtc clock rt: not supported yet" -rtc clock=rt
 	show -rtc clock=vm,base=localtime; has "part rtc dev=rtc base=localtime clock=vm"
-	refuse 2 "-nic user: not supported yet" -nic user
+	refuse 2 "-nic bridge: not supported yet" -nic bridge
 	refuse 2 "-vga std: not supported yet" -vga std
 	refuse 2 "-display gtk: not supported yet" -display gtk
+	show -nic none -net none; lacks nic0; lacks slirp
 	show -nic none -net none -vga none -display none -parallel none -no-user-config
+}
+
+@test "networks and cards" {
+	card() { has "part $1 dev=virtio-net link=$2 mac=52:54:00:12:34:${3:-56} addr=${4:-2}"; }
+	show -nodefaults; lacks nic0
+	show -nic user,id=n,model=virtio,mac=52:54:00:aa:bb:cc,addr=9
+	has "part n dev=slirp"; has "part nic0 dev=virtio-net link=part:n mac=52:54:00:aa:bb:cc addr=9"
+	# every key of the user network that vm-slirp has
+	show -netdev user,id=n,ipv4=on,ipv6=off,net=10.1.0.0/24,host=10.1.0.9,restrict=y,hostname=h,dhcpstart=10.1.0.20,dns=10.1.0.3,dnssearch=a.org,dnssearch=b.org,domainname=d,tftp=/t,,x,bootfile=b,hostfwd=tcp::1-:2,hostfwd=udp::1-:2,guestfwd=tcp:10.1.0.4:5-cmd:nc\ h\ 1 \
+		-device virtio-net-pci,netdev=n
+	has "part n dev=slirp ipv4=on ipv6=off net=10.1.0.0/24 host=10.1.0.9 restrict=on hostname=h dhcpstart=10.1.0.20 dns=10.1.0.3 dnssearch=a.org dnssearch=b.org domainname=d tftp=/t,x bootfile=b hostfwd=tcp::1-:2 hostfwd=udp::1-:2 'guestfwd=tcp:10.1.0.4:5-cmd:nc h 1'"
+	card nic0 part:n
+	show -nic user,ipv6-net=fd00::/64,ipv6-host=fd00::9
+	has "part net0 dev=slirp ipv6-prefix=fd00:: ipv6-host=fd00::9"
+	# the wires
+	show -nic socket,listen=:1234; card nic0 stream::1234,server
+	show -nic socket,connect=h:1234; card nic0 stream:h:1234
+	show -nic socket,mcast=230.0.0.1:1234,localaddr=1.2.3.4; card nic0 mcast:230.0.0.1:1234,local=1.2.3.4
+	show -nic socket,udp=h:1,localaddr=:2; card nic0 dgram::2,remote=h:1
+	show -nic stream,server=on,addr.type=unix,addr.path=/s; card nic0 stream:/s,server
+	show -nic stream,addr.type=inet,addr.host=h,addr.port=5; card nic0 stream:h:5
+	show -nic dgram,local.type=unix,local.path=/a,remote.type=unix,remote.path=/b; card nic0 dgram:/a,remote=/b
+	show -nic dgram,remote.type=inet,remote.host=230.0.0.1,remote.port=7; card nic0 mcast:230.0.0.1:7
+	show -nic vde; card nic0 vde:
+	show -nic vde,sock=/tmp/sw,port=3; card nic0 vde:/tmp/sw,port=3
+	show -nic tap,ifname=tap3,script=no,downscript=no; card nic0 tap:tap3
+	show -nic l2tpv3,src=1.1.1.1,dst=2.2.2.2,udp,srcport=1,dstport=2,txsession=0xf,counter
+	card nic0 l2tpv3:1.1.1.1,dst=2.2.2.2,udp,srcport=1,dstport=2,txsession=0xf,counter
+	# several cards: addresses count up; a card may be named as its network
+	show -netdev user,id=h0 -device virtio-net-pci,netdev=h0,id=h0 -nic user -nic vde,mac=52:54:00:12:34:58 -nic vde -device virtio-net-pci
+	has "part h0.net dev=slirp"; card h0 part:h0.net
+	card nic0 none 57 3
+	card nic1 part:net0 59 4
+	# the old form
+	show -net nic,model=virtio,macaddr=52:54:00:00:00:01,name=eth,addr=5 -net user,hostname=x
+	has "part net0 dev=slirp hostname=x"
+	has "part eth dev=virtio-net link=part:net0 mac=52:54:00:00:00:01 addr=5"
+	show -netdev user,id=n -device e1000,netdev=n,id=x,addr=4 -nic vde,model=e1000
+	has "part x dev=e1000 link=part:n mac=52:54:00:12:34:56 addr=4"
+	has "part nic0 dev=e1000 link=vde: mac=52:54:00:12:34:57 addr=2"
+	show -device ne2k_isa,iobase=0x320,irq=5 -nic vde,model=ne2k_pci
+	has "part nic0 dev=ne2k_isa link=none mac=52:54:00:12:34:56 iobase=0x320 irq=5"
+	has "part nic1 dev=ne2k_pci link=vde: mac=52:54:00:12:34:57 addr=2"
+	show -nic vde,model=pcnet; has "part nic0 dev=pcnet link=vde: mac=52:54:00:12:34:56 addr=2"
+	show -nic vde,model=rtl8139; has "part nic0 dev=rtl8139 link=vde: mac=52:54:00:12:34:56 addr=2"
+	show -netdev vde,id=v -net nic,netdev=v; card nic0 vde:
+	refuse 2 "-netdev user: needs an id" -netdev user
+	refuse 2 "-nic user: smb=/x: not supported yet" -nic user,smb=/x
+	refuse 2 "-nic user: colour=red: not supported yet" -nic user,colour=red
+	refuse 2 "-nic carrier-pigeon: unknown network" -nic carrier-pigeon
+	refuse 2 "-nic model token-ring: unknown card; -nic model=help lists them" -nic user,model=token-ring
+	refuse 2 "-nic model vmxnet3: not supported yet" -nic user,model=vmxnet3
+	refuse 2 "-nic mac=01:00:00:00:00:00: not the address of a card, xx:xx:xx:xx:xx:xx" -nic user,mac=01:00:00:00:00:00
+	refuse 2 "-nic tap: script (script=no): not supported yet" -nic tap
+	refuse 2 "-nic vde: group=g: not supported yet" -nic vde,group=g
+	refuse 2 "-nic socket: fd=3: not supported yet" -nic socket,fd=3
+	refuse 2 "-netdev hubport: not supported yet" -netdev hubport,id=a,hubid=0
+	refuse 2 "-device virtio-net-pci,netdev=z: no -netdev has this id" -kernel k -device virtio-net-pci,netdev=z
+	refuse 2 "-device virtio-net-pci,netdev=n: the network is in use already" -kernel k \
+		-netdev user,id=n -device virtio-net-pci,netdev=n -device virtio-net-pci,netdev=n
+	refuse 2 "-netdev id=n: taken" -netdev user,id=n -netdev vde,id=n
+	refuse 2 "-net vde: a second network on the hub: not supported yet" -net user -net vde
+	run "$vm" -print -kernel k -netdev user,id=n </dev/null
+	[ "$status" -eq 0 ]
+	[[ $output == *"vm-run: warning: network n: no card uses it"* ]]
 }
 
 @test "options of the manual are known by name" {
@@ -268,7 +336,7 @@ part mon dev=monitor" ]
 	    soundhw balloon fda fdb cdrom mtdblock sd pflash \
 	    fsdev virtfs virtfs_synth iscsi usb usbdevice curses no-frame \
 	    alt-grab ctrl-grab no-quit sdl spice portrait rotate full-screen g \
-	    vnc win2k-hack no-fd-bootchk no-acpi acpitable smbios netdev bt \
+	    vnc win2k-hack no-fd-bootchk no-acpi acpitable smbios bt \
 	    tpmdev dtb qmp qmp-pretty singlestep realtime gdb s dfilter L bios \
 	    enable-kvm enable-hax xen-domid xen-create xen-attach loadvm \
 	    option-rom icount watchdog watchdog-action echr virtioconsole \
@@ -294,12 +362,12 @@ part mon dev=monitor" ]
 	[ "$status" -eq 0 ]
 	[ -z "$(printf '%s\n' "$output" | grep -E '^.{81}')" ]
 	for o in machine accel cpu smp m rtc uuid fw_cfg no-hpet nodefaults kernel \
-	    initrd append hda drive blockdev snapshot device object serial monitor mon debugcon \
+	    initrd append hda drive blockdev snapshot device object nic netdev net serial monitor mon debugcon \
 	    chardev parallel nographic display name S no-reboot no-shutdown \
 	    action daemonize pidfile d D tb-size print version h; do
 		printf '%s\n' "$output" | grep -qE -- "-$o( |,|\$)" || { echo "-$o"; false; }
 	done
-	for o in -machine -accel -device -chardev -d; do
+	for o in -machine -accel -device -chardev -d -netdev -nic; do
 		run "$vm" $o help
 		[ "$status" -eq 0 ]
 		[ "${#lines[@]}" -ge 1 ]
@@ -352,6 +420,8 @@ part mon dev=monitor" ]
 		chmod +x inst/libexec/vm/$p
 	done
 	cp inst/libexec/vm/membus inst/bin/vm-mon
+	refuse 1 "$PWD/inst/bin/vm-slirp: program missing" -kernel k
+	cp inst/libexec/vm/membus inst/bin/vm-slirp
 	rm inst/libexec/vm/dev-hpet
 	refuse 1 "$PWD/inst/libexec/vm/dev-hpet: program missing" -kernel k
 	cp inst/libexec/vm/dev-pm inst/libexec/vm/dev-hpet

@@ -1,0 +1,407 @@
+/*
+ * nic.c - see nic.h.
+ *
+ * The wire's own loop is a guest of the part's (switch/onbus.c).  Frames that
+ * the card has no room for are kept in one buffer that holds what a wire can
+ * hand over in a round, and the wire is paused; so a frame is lost only when
+ * its peer ended in between.
+ *
+ * part:NAME is the socket NAME in the machine's directory.  That part and this
+ * one start at the same time, so it is looked for until it is there, and again
+ * when it went.  While it is looked for the first time the link counts as up:
+ * no guest is that quick, and a link that comes up late costs one seconds.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../switch/wire.h"
+#include "nic.h"
+
+#define KEPT_MAX	(6 * FRAME_MAX)
+#define WAIT_MIN	2000000ll
+#define WAIT_MAX	500000000ll
+#define START_NS	10000000000ll	/* a part that is not there by then */
+#define STUCK_NS	1000000000ll
+
+static struct nic *nics;
+static uint8_t built[2 * FRAME_MAX];	/* frames put together, until the flush */
+static size_t built_used;
+
+static void	look(void *);
+
+bool
+nic_link(const struct nic *n)
+{
+	return !n->off && (n->w || n->trying);
+}
+
+static void
+tell(struct nic *n)
+{
+	bool up = nic_link(n);
+
+	if (up != n->up) {
+		n->up = up;
+		n->ops->link(n->d);
+	}
+}
+
+/* -------------------------------------------------------------- reception */
+
+static void
+keep(struct nic *n, const struct frame *f)
+{
+	if (!n->kept)
+		n->kept = malloc(KEPT_MAX);
+	if (!n->kept || n->kept_len + 4 + f->len > KEPT_MAX) {
+		n->rx_drop++;
+		return;
+	}
+	memcpy(n->kept + n->kept_len, &f->len, 4);
+	memcpy(n->kept + n->kept_len + 4, f->p, f->len);
+	n->kept_len += 4 + f->len;
+}
+
+static bool
+give(struct nic *n, const uint8_t *p, uint32_t len)
+{
+	if (n->stopped || !n->ops->rx(n->d, p, len))
+		return false;
+	n->rx++;
+	n->rx_bytes += len;
+	return true;
+}
+
+static void
+on_frames(void *arg, struct wire *w, struct frame *f, unsigned count)
+{
+	struct nic *n = arg;
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		if (n->off)
+			n->rx_drop++;
+		else if (n->kept_len || !give(n, f[i].p, f[i].len))
+			keep(n, &f[i]);
+	if (n->ops->rx_end && !n->stopped)
+		n->ops->rx_end(n->d);
+	if (n->kept_len)
+		wire_pause(w, true);
+}
+
+bool
+nic_waiting(const struct nic *n)
+{
+	return n->kept_at < n->kept_len;
+}
+
+void
+nic_more(struct nic *n)
+{
+	uint32_t len;
+
+	while (n->kept_at < n->kept_len) {
+		memcpy(&len, n->kept + n->kept_at, 4);
+		if (!give(n, n->kept + n->kept_at + 4, len))
+			break;
+		n->kept_at += 4 + len;
+	}
+	if (n->kept_at && n->ops->rx_end && !n->stopped)
+		n->ops->rx_end(n->d);
+	if (n->kept_at < n->kept_len)
+		return;
+	n->kept_at = n->kept_len = 0;
+	if (n->w && !n->stopped)
+		wire_pause(n->w, false);
+}
+
+void
+nic_stop(struct nic *n)
+{
+	n->stopped = true;
+	if (n->w)
+		wire_pause(n->w, true);
+}
+
+void
+nic_run(struct nic *n)
+{
+	n->stopped = false;
+	nic_more(n);
+}
+
+/* ------------------------------------------------------------ transmission */
+
+void
+nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
+{
+	struct iovec v[NIC_PIECES];
+	unsigned i, k = 0;
+	size_t len = 0;
+	uint8_t *p;
+
+	for (i = 0; i < count && k < NIC_PIECES; i++) {
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		v[k].iov_base = (uint8_t *)iov[i].iov_base + skip;
+		v[k].iov_len = iov[i].iov_len - skip;
+		len += v[k++].iov_len;
+		skip = 0;
+	}
+	if (i < count || len < ETH_HDR || len > FRAME_MAX || !n->w || n->off) {
+		n->tx_drop++;
+		return;
+	}
+	n->tx++;
+	n->tx_bytes += len;
+	if (k < WIRE_IOV) {
+		wire_send(n->w, v, (int)k);
+		return;
+	}
+	p = nic_room(n, len);
+	for (len = i = 0; i < k; i++) {
+		memcpy(p + len, v[i].iov_base, v[i].iov_len);
+		len += v[i].iov_len;
+	}
+	wire_put(n->w, p, (uint32_t)len);
+}
+
+uint8_t *
+nic_room(struct nic *n, size_t len)
+{
+	uint8_t *p;
+
+	if (built_used + len > sizeof built)
+		nic_flush(n);
+	p = built + built_used;
+	built_used += len;
+	return p;
+}
+
+void
+nic_flush(struct nic *n)
+{
+	if (n->w)
+		wire_flush(n->w);
+	built_used = 0;
+}
+
+static void
+unstick(void *arg)
+{
+	struct nic *n = arg;
+
+	n->blocked = false;
+	if (!n->stopped)
+		n->ops->room(n->d);
+}
+
+bool
+nic_full(struct nic *n)
+{
+	if (!n->w || !wire_busy(n->w) || now_ns() - n->w->drained > STUCK_NS)
+		return false;
+	if (!n->blocked)
+		loop_timer(n->d->loop, now_ns() + STUCK_NS, unstick, n);
+	n->blocked = true;
+	return true;
+}
+
+/* After each round of the wires' loop. */
+static void
+after(void)
+{
+	struct nic *n;
+
+	for (n = nics; n; n = n->next)
+		if (n->blocked && !nic_full(n)) {
+			loop_timer(n->d->loop, 0, unstick, n);
+			unstick(n);
+		}
+}
+
+/* --------------------------------------------------------------- the cable */
+
+static void
+gone(void *arg, struct wire *w)
+{
+	struct nic *n = arg;
+
+	wire_close(w);
+	n->w = NULL;
+	tell(n);
+	if (*n->path) {
+		n->wait = WAIT_MIN;
+		look(n);
+	} else {
+		log_line("%s: the other end is gone", n->spec);
+	}
+	if (n->blocked)
+		loop_timer(n->d->loop, 1, unstick, n);
+}
+
+static int
+plug(struct nic *n, const char *spec, char *why, size_t whylen)
+{
+	n->w = wire_open(spec, on_frames, n, why, whylen);
+	if (!n->w)
+		return -1;
+	n->w->gone = gone;
+	n->trying = false;
+	if (n->stopped || n->kept_len)
+		wire_pause(n->w, true);
+	return 0;
+}
+
+static void
+look(void *arg)
+{
+	struct nic *n = arg;
+
+	if (plug(n, n->path, NULL, 0) < 0) {
+		if (n->wait < WAIT_MAX)
+			n->wait *= 2;
+		loop_timer(n->d->loop, now_ns() + n->wait, look, n);
+	}
+	tell(n);
+}
+
+static void
+give_up(void *arg)
+{
+	struct nic *n = arg;
+
+	n->trying = false;
+	tell(n);
+}
+
+int
+nic_mac(const char *s, uint8_t mac[6])
+{
+	unsigned b[6], i;
+	int end = 0;
+
+	if (strlen(s) != 17 || sscanf(s, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0],
+	    &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 || s[end] ||
+	    b[0] & 1)
+		return -1;
+	for (i = 0; i < 6; i++)
+		mac[i] = (uint8_t)b[i];
+	return 0;
+}
+
+int
+nic_open(struct nic *n, struct devctx *d, const char *model,
+    const struct nic_opts *o, const struct nic_ops *ops, char *why,
+    size_t whylen)
+{
+	const char *spec = o->link;
+
+	n->d = d;
+	n->ops = ops;
+	n->model = model;
+	n->spec = spec;
+	n->stopped = true;
+	if (nic_mac(o->mac, n->mac) < 0) {
+		snprintf(why, whylen, "mac=%s: not a station's address, "
+		    "xx:xx:xx:xx:xx:xx", o->mac);
+		return -1;
+	}
+	n->next = nics;
+	nics = n;
+	if (onbus(d->loop, after) < 0) {
+		snprintf(why, whylen, "%s", strerror(errno));
+		return -1;
+	}
+	if (strcmp(spec, "none") == 0)
+		return 0;
+	if (strncmp(spec, "part:", 5) == 0) {
+		if (!*d->part->dir || strchr(spec + 5, '/') ||
+		    snprintf(n->path, sizeof n->path, "stream:%s/%s",
+		    d->part->dir, spec + 5) >= 200) {
+			snprintf(why, whylen, "link=%s: no such part", spec);
+			return -1;
+		}
+		n->big = n->trying = true;
+		n->wait = WAIT_MIN;
+		loop_timer(d->loop, now_ns() + START_NS, give_up, n);
+		look(n);
+	} else if (plug(n, spec, why, whylen) < 0) {
+		return -1;
+	} else if (*n->w->bound && d->part->bus >= 0) {
+		part_cleanup(d->part, n->w->bound);
+	}
+	n->up = nic_link(n);
+	return 0;
+}
+
+void
+nic_close(struct nic *n)
+{
+	struct nic **p;
+
+	for (p = &nics; *p; p = &(*p)->next)
+		if (*p == n) {
+			*p = n->next;
+			break;
+		}
+	if (n->d) {
+		loop_timer(n->d->loop, 0, look, n);
+		loop_timer(n->d->loop, 0, give_up, n);
+		loop_timer(n->d->loop, 0, unstick, n);
+	}
+	if (n->w)
+		wire_close(n->w);
+	n->w = NULL;
+	free(n->kept);
+	n->kept = NULL;
+}
+
+int
+nic_ask(struct nic *n, char **argv, FILE *text)
+{
+	if (strcmp(argv[0], "network") == 0) {
+		fprintf(text, "type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:"
+		    "%02x:%02x,link=%s,rx=%llu,rx_bytes=%llu,rx_dropped=%llu,"
+		    "tx=%llu,tx_bytes=%llu,tx_dropped=%llu,peer=%s\n", n->model,
+		    n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4],
+		    n->mac[5], nic_link(n) ? "up" : "down",
+		    (unsigned long long)n->rx, (unsigned long long)n->rx_bytes,
+		    (unsigned long long)n->rx_drop, (unsigned long long)n->tx,
+		    (unsigned long long)n->tx_bytes,
+		    (unsigned long long)(n->tx_drop + (n->w ? n->w->drop : 0)),
+		    n->spec);
+		return 0;
+	}
+	if (strcmp(argv[0], "set_link"))
+		return ENOTSUP;
+	if (!argv[1] || argv[2] || (strcmp(argv[1], "on") &&
+	    strcmp(argv[1], "off"))) {
+		fprintf(text, "on or off expected");
+		return EINVAL;
+	}
+	n->off = !strcmp(argv[1], "off");
+	tell(n);
+	return 0;
+}
+
+void
+nic_dev_stop(struct devctx *d)
+{
+	nic_stop(d->priv);
+}
+
+int
+nic_dev_ask(struct devctx *d, char **argv, FILE *text)
+{
+	return nic_ask(d->priv, argv, text);
+}
+
+void
+nic_dev_quit(struct devctx *d)
+{
+	nic_close(d->priv);
+}

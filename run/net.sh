@@ -1,0 +1,310 @@
+# Networks and cards: -nic, -netdev, -net.
+#
+# A netdev is either a part of the machine (vm-slirp), or the other end of a wire
+# that the card itself opens (dev/nic.h, vm-plug's words); a card names it by
+# link=part:NAME or link=WIRE.
+
+nonet= net_said= hub_nic= hub_net=
+
+card_list() {
+	cat <<-X
+	virtio-net-pci  virtio 1.2 over PCI (the default; virtio is the same)
+	e1000           Intel 82540EM Gigabit Ethernet
+	rtl8139         Realtek RTL8139C Fast Ethernet
+	pcnet           AMD Am79C970A PCnet-PCI II
+	ne2k_pci        NE2000 on PCI, Realtek RTL8029AS
+	ne2k_isa        NE2000 on the ISA bus (-device only)
+	X
+}
+
+# card_chip WHAT MODEL: $chip
+card_chip() {
+	case $2 in
+	virtio|virtio-net|virtio-net-pci) chip=virtio-net ;;
+	e1000|e1000-82540em) chip=e1000 ;;
+	rtl8139|pcnet|ne2k_pci) chip=$2 ;;
+	help|'?') card_list; exit 0 ;;
+	e1000*|ne2k_isa|vmxnet3|i8255*|igb|tulip|sungem|usb-net|\
+	virtio-net-pci-*)
+		not_yet "$1 $2" ;;
+	*) die 2 "$1 $2: unknown card; -nic model=help lists them" ;;
+	esac
+}
+
+# mac_address WHAT MAC: $mac
+mac_address() {
+	case $2 in
+	[0-9a-fA-F][02468aceACE]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]:[0-9a-fA-F][0-9a-fA-F]) ;;
+	*) die 2 "$1=$2: not the address of a card, xx:xx:xx:xx:xx:xx" ;;
+	esac
+	mac=$2
+	put macs "$2" 1
+}
+
+# one_word WHAT VALUE: commas divide the words of a wire
+one_word() {
+	case $2 in
+	*,*) die 2 "$1=$2: a comma" ;;
+	'') die 2 "$1: needs a value" ;;
+	esac
+}
+
+# backend OPTION: a type and its keys off $rest into nb_type, nb_id, nb_words (of
+# a part) or nb_link (of a wire); keys of a card into nb_mac, nb_model.
+backend() {
+	next_kv || die 2 "$1: needs a type"
+	[ "$k" != type ] || kv=$v
+	nb_type=$kv
+	nb_id= nb_words= nb_link= nb_mac= nb_model= nb_addr=
+	nb_at= nb_far= nb_opts= nb_server= nb_script=
+	t="$1 $nb_type"
+	case $nb_type in
+	user|socket|stream|dgram|vde|l2tpv3|tap) ;;
+	bridge|hubport|vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
+		not_yet "$t" ;;
+	help|'?') echo "user socket stream dgram vde l2tpv3 tap"; exit 0 ;;
+	*) die 2 "$t: unknown network" ;;
+	esac
+	while next_kv; do
+		case $1,$k in
+		-netdev,id|-nic,id|-net,name) nb_id=$v; continue ;;
+		-nic,mac) mac_address "-nic mac" "$v"; nb_mac=$v; continue ;;
+		-nic,model) card_chip "-nic model" "$v"; nb_model=$chip
+			continue ;;
+		-nic,addr) pci_slot "-nic addr" "$v"; nb_addr=$v; continue ;;
+		esac
+		backend_key
+	done
+	case $nb_type in
+	user) return ;;
+	socket|stream)
+		[ "$nb_link" ] || nb_link=${nb_far:+stream:$nb_far$nb_server}
+		[ "$nb_link" ] || die 2 "$t: needs an address"
+		[ ! "$nb_at" ] || [ "$nb_type" = stream ] ||
+			nb_link=$nb_link$nb_at ;;
+	dgram)
+		[ "$nb_far" ] || die 2 "$t: needs remote."
+		case $nb_far in
+		22[4-9].*|23[0-9].*)
+			nb_link=mcast:$nb_far
+			[ ! "${nb_at%%:*}" ] || nb_link=$nb_link,local=${nb_at%%:*} ;;
+		*) [ "$nb_at" ] || die 2 "$t: needs local."
+			nb_link=dgram:$nb_at,remote=$nb_far ;;
+		esac ;;
+	vde) nb_link=vde:$nb_at$nb_opts ;;
+	l2tpv3)
+		[ "$nb_at" ] && [ "$nb_far" ] || die 2 "$t: needs src and dst"
+		case $nb_opts in
+		*,txsession=*) ;;
+		*) die 2 "$t: needs txsession" ;;
+		esac
+		nb_link=l2tpv3:$nb_at,dst=$nb_far$nb_opts ;;
+	tap)
+		[ "$nb_script" = no ] ||
+			not_yet "$t: script${nb_script:+=$nb_script} (script=no)"
+		nb_link=tap:$nb_at ;;
+	esac
+}
+
+# backend_key: $k and $v are a key of nb_type
+backend_key() {
+	case $nb_type,$k in
+	user,ipv[46]|user,restrict|user,loopback)
+		onoff "$t,$k" "$v" "$has"
+		nb_words="$nb_words $k=$n" ;;
+	user,ipv6-net)
+		case $v in
+		*/64) v=${v%/64} ;;
+		*/*) not_yet "$t,ipv6-net=$v" ;;
+		esac
+		quote "ipv6-prefix=$v"; nb_words="$nb_words $q" ;;
+	user,ipv6-prefixlen) only "$t,$k" "$v" 64 ;;
+	user,net|user,host|user,dns|user,dhcpstart|user,hostname|\
+	user,domainname|user,dnssearch|user,bootfile|user,tftp|\
+	user,tftp-server-name|user,hostfwd|user,guestfwd|user,ipv6-prefix|\
+	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows)
+		[ "$v" ] || die 2 "$t,$k: needs a value"
+		quote "$k=$v"
+		nb_words="$nb_words $q" ;;
+	socket,listen)
+		one_word "$t,$k" "$v"
+		case $v in *:*) ;; *) v=:$v ;; esac
+		nb_link=stream:$v,server ;;
+	socket,connect) one_word "$t,$k" "$v"; nb_link=stream:$v ;;
+	socket,mcast) one_word "$t,$k" "$v"; nb_link=mcast:$v ;;
+	socket,udp) one_word "$t,$k" "$v"; nb_far=$v nb_server= ;;
+	socket,localaddr) one_word "$t,$k" "$v"
+		nb_at=,local=$v
+		[ ! "$nb_far" ] || { nb_link=dgram:$v,remote=$nb_far nb_at=; } ;;
+	stream,server) onoff "$t,$k" "$v" "$has"
+		nb_server=
+		[ $n = off ] || nb_server=,server ;;
+	stream,addr.type) only "$t,$k" "$v" "inet unix" ;;
+	stream,addr.path|stream,addr.host) one_word "$t,$k" "$v"; nb_far=$v$nb_far ;;
+	stream,addr.port) one_word "$t,$k" "$v"; nb_far=$nb_far:$v ;;
+	stream,reconnect) number "$t,$k" "$v" 0 3600
+		[ "$n" = 0 ] || bad_key "$t" ;;
+	dgram,local.type|dgram,remote.type) only "$t,$k" "$v" "inet unix" ;;
+	dgram,local.path|dgram,local.host) one_word "$t,$k" "$v"; nb_at=$v$nb_at ;;
+	dgram,local.port) one_word "$t,$k" "$v"; nb_at=$nb_at:$v ;;
+	dgram,remote.path|dgram,remote.host) one_word "$t,$k" "$v"; nb_far=$v$nb_far ;;
+	dgram,remote.port) one_word "$t,$k" "$v"; nb_far=$nb_far:$v ;;
+	vde,sock) one_word "$t,$k" "$v"; nb_at=$v ;;
+	vde,port) number "$t,$k" "$v" 1 65535; nb_opts=,port=$n ;;
+	l2tpv3,src) one_word "$t,$k" "$v"; nb_at=$v ;;
+	l2tpv3,dst) one_word "$t,$k" "$v"; nb_far=$v ;;
+	l2tpv3,srcport|l2tpv3,dstport|l2tpv3,txsession|l2tpv3,rxsession|\
+	l2tpv3,txcookie|l2tpv3,rxcookie)
+		one_word "$t,$k" "$v"; nb_opts=$nb_opts,$k=$v ;;
+	l2tpv3,udp|l2tpv3,cookie64|l2tpv3,counter|l2tpv3,pincounter)
+		onoff "$t,$k" "$v" "$has"
+		[ $n = off ] || nb_opts=$nb_opts,$k ;;
+	l2tpv3,ipv6) onoff "$t,$k" "$v" "$has" ;;	# the addresses say so
+	tap,ifname) one_word "$t,$k" "$v"; nb_at=$v ;;
+	tap,script) nb_script=$v ;;
+	tap,downscript) [ "$v" = no ] || bad_key "$t" ;;
+	tap,vhost) onoff "$t,$k" "$v" "$has"; [ $n = off ] || bad_key "$t" ;;
+	*) bad_key "$t" ;;
+	esac
+}
+
+# keep_net: a network for a card to name
+keep_net() {
+	! get nets "$nb_id" || die 2 "$1 id=$nb_id: taken"
+	put nets "$nb_id" "$nb_link"
+	put net_words "$nb_id" "${nb_words# }"
+}
+
+netdev() {
+	net_said=1 rest=$a
+	backend -netdev
+	[ "$nb_id" ] || die 2 "$t: needs an id"
+	keep_net -netdev
+}
+
+# unnamed_net: an id for a network nobody names
+unnamed_net() {
+	[ ! "$nb_id" ] || return 0
+	i=0
+	while get nets net$i; do i=$((i + 1)); done
+	nb_id=net$i
+}
+
+nic() {
+	case $a in
+	none) nonet=1; return ;;
+	model=help|help|'?') card_list; exit 0 ;;
+	esac
+	net_said=1 rest=$a
+	backend -nic
+	unnamed_net
+	keep_net -nic
+	put cards "$nb_id" "${nb_model:-virtio-net}"
+	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
+}
+
+# -net nic and -net user meet on a hub; two of a kind would need a real one
+net() {
+	case $a in
+	none) nonet=1; return ;;
+	esac
+	net_said=1 rest=$a
+	case $a in
+	nic|nic,*) ;;
+	*)
+		backend -net
+		[ ! "$hub_net" ] || not_yet "-net $a: a second network on the hub"
+		unnamed_net
+		keep_net -net
+		hub_net=$nb_id
+		return ;;
+	esac
+	next_kv
+	nb_id= nb_mac= nb_model= nb_addr= nb_name=
+	while next_kv; do
+		case $k in
+		netdev) nb_id=$v ;;
+		macaddr) mac_address "-net nic,macaddr" "$v"; nb_mac=$v ;;
+		model) card_chip "-net nic,model" "$v"; nb_model=$chip ;;
+		name) nb_name=$v ;;
+		addr) pci_slot "-net nic,addr" "$v"; nb_addr=$v ;;
+		*) bad_key "-net nic" ;;
+		esac
+	done
+	if [ ! "$nb_id" ]; then
+		[ ! "$hub_nic" ] || not_yet "-net $a: a second card on the hub"
+		hub_nic=1
+	fi
+	put cards "$nb_id" "${nb_model:-virtio-net}"
+	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
+	eval "card_name_$cards_n=\$nb_name"
+}
+
+# use_net WHAT ID CARD: $link; the network's part, if it is one, is added.  A card
+# may have the name of its network: then the part is ID.net.
+use_net() {
+	get nets "$2" || die 2 "$1,netdev=$2: no -netdev has this id"
+	link=$value
+	! get net_used "$2" || die 2 "$1,netdev=$2: the network is in use already"
+	put net_used "$2" 1
+	if [ ! "$link" ]; then
+		get net_words "$2"
+		n=$2
+		[ "$n" != "$3" ] || n=$n.net
+		link=part:$n
+		add "$n" slirp "$value"
+	fi
+}
+
+# card_mac MAC: $mac is it, or the next of ours
+mac_next=86
+card_mac() {
+	mac=$1
+	while [ ! "$mac" ]; do
+		hex=$mac_next
+		byte=
+		while :; do
+			h=$((hex % 16))
+			case $h in
+			10) h=a ;; 11) h=b ;; 12) h=c ;; 13) h=d ;; 14) h=e ;;
+			15) h=f ;;
+			esac
+			byte=$h$byte hex=$((hex / 16))
+			case $byte in ??) break ;; esac
+		done
+		mac=52:54:00:12:34:$byte
+		mac_next=$((mac_next + 1))
+		! get macs "$mac" || mac=
+	done
+}
+
+# The cards of -nic and -net, and the one that is there unless told otherwise.
+cards() {
+	if [ ! "$net_said$nonet$nodefaults$file_machine" ]; then
+		nb_id=net0 nb_link= nb_words=
+		keep_net -nic
+		put cards net0 virtio-net
+	fi
+	card=1
+	while [ $card -le ${cards_n:-0} ]; do
+		eval "id=\$cards_k_$card chip=\$cards_v_$card"
+		eval "m=\$card_mac_$card at=\$card_addr_$card n=\$card_name_$card"
+		card=$((card + 1))
+		link=none
+		[ "$id" ] || id=$hub_net
+		[ "$n" ] || part_name nic
+		part=$n
+		[ ! "$id" ] || use_net "-net nic" "$id" "$part"
+		card_mac "$m"
+		quote "link=$link"
+		add "$part" "$chip" "$q mac=$mac${at:+ addr=$at}"
+	done
+	i=1
+	while [ $i -le ${nets_n:-0} ]; do
+		eval "id=\$nets_k_$i"
+		get net_used "$id" ||
+			printf '%s: warning: network %s: no card uses it\n' \
+				"$prog" "$id" >&2
+		i=$((i + 1))
+	done
+}

@@ -1,0 +1,244 @@
+# Network cards in a guest: the user network, a switch, links that come and go.
+
+load helpers
+
+setup() {
+	vm_setup
+	web=
+	T=$BATS_TEST_TMPDIR
+}
+
+teardown() {
+	[ ! "$web" ] || kill $web 2>/dev/null || true
+	vm_teardown
+}
+
+# serve ADDRESS: a web server of this host on a port of its choice, $port
+serve() {
+	mkdir -p "$T/www"
+	echo "from the host" >"$T/www/hello"
+	head -c 3000000 /dev/urandom >"$T/www/big"
+	python3 - "$1" "$T/www" "$T/port" <<-'P' 3>&- 4>&- &
+	import http.server, os, socket, sys
+	os.chdir(sys.argv[2])
+	class S(http.server.ThreadingHTTPServer):
+	    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+	class H(http.server.SimpleHTTPRequestHandler):
+	    def log_message(self, *a): pass
+	s = S((sys.argv[1], 0), H)
+	open(sys.argv[3] + "~", "w").write(str(s.server_address[1]))
+	os.rename(sys.argv[3] + "~", sys.argv[3])
+	s.serve_forever()
+	P
+	web="$web $!"
+	until_true test -s "$T/port"
+	port=$(cat "$T/port")
+	rm "$T/port"
+}
+
+seen() {
+	[[ $output == *"$1"* ]] || { printf 'not seen: %s in\n%s\n' "$1" "$output"; return 1; }
+}
+
+# in the guest: an address on eth0
+up='ip link set lo up; udhcpc -i eth0 -n -q -t 20 -T 1 >/dev/null 2>&1'
+
+# console NAME: what a machine in the background said
+console() {
+	output=$(tr -d '\r' <"$T/$1.con")
+}
+
+# machine NAME COMMAND OPTIONS: in the background, console in NAME.con
+machine() {
+	local name=$1 run=$2
+	shift 2
+	vm_start "$name" -m 192 -display none -serial "file:$T/$name.con" \
+		-kernel "$guest/${kernel}vmlinuz" -initrd "$guest/${kernel}initrd.img" \
+		-append "console=ttyS0 quiet $words vm.run=\"$run\"" "$@"
+}
+
+says() {
+	tr -d '\r' <"$T/$1.con" | grep -qxF -- "$2"
+}
+
+# every_way OPTIONS: lease, gateway, host's loopback, names, a big file
+every_way() {
+	serve 127.0.0.1
+	boot -m 192 -kernel "$guest/${kernel}vmlinuz" -initrd "$guest/${kernel}initrd.img" \
+		"$@" -- quiet $words "vm.run=\"$up; ping -c 2 -i 0.2 -W 5 10.0.2.2; wget -q -O - http://10.0.2.2:$port/hello; wget -q -O - http://10.0.2.2:$port/big | sha256sum; cat /etc/resolv.conf; cat /sys/class/net/eth0/address; grep eth0: /proc/net/dev\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "2 packets transmitted, 2 packets received"
+	seen "from the host"
+	seen "$(sha256sum <"$T/www/big" | cut -c 1-64)"
+	seen "nameserver 10.0.2.3"
+	seen "52:54:00:12:34:56"
+}
+
+@test "virtio: lease, ping, host's loopback" {
+	kernel= words=
+	every_way
+}
+
+@test "virtio without MSI-X, unmerged, small queues" {
+	kernel= words=pci=nomsi
+	every_way -netdev user,id=n -device virtio-net-pci,netdev=n,mrg_rxbuf=off,queue-size=32
+}
+
+@test "e1000: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=e1000
+	every_way -nic user,model=e1000
+}
+
+@test "rtl8139: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=8139too
+	every_way -nic user,model=rtl8139
+}
+
+@test "ne2k_pci: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=ne2k_pci
+	every_way -nic user,model=ne2k_pci
+}
+
+@test "pcnet: lease, ping, host's loopback" {
+	kernel=amd64- words=vm.load=pcnet32
+	every_way -nic user,model=pcnet
+}
+
+@test "registers, descriptors and frames of a hostile guest" {
+	make -s build/t/nics
+	run timeout 60 build/t/nics
+	echo "$output"
+	[ "$status" -eq 0 ]
+}
+
+@test "names: the gateway's, and what a guest called itself" {
+	boot -m 192 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-nic user,domainname=test.example -- quiet \
+		"vm.run=\"ip link set lo up; ip link set eth0 up; udhcpc -i eth0 -n -q -t 20 -T 1 -x hostname:karl; ping -c 1 karl.test.example; ping -c 1 _gateway; cat /etc/resolv.conf\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "PING karl.test.example (10.0.2.15)"
+	seen "PING _gateway (10.0.2.2)"
+	seen "search test.example"
+}
+
+@test "IPv6: an address by router advertisement, a file over it" {
+	serve ::1
+	boot -m 192 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" -- quiet \
+		"vm.run=\"echo 0 >/proc/sys/net/ipv6/conf/eth0/dad_transmits; ip link set eth0 up; n=0; until ip -6 addr show dev eth0 scope site | grep -v tentative | grep -q fec0:: || [ \$n = 100 ]; do n=\$((n + 1)); usleep 100000; done; ip -6 addr show dev eth0; ping -6 -c 1 -W 5 fec0::2; wget -q -O - http://[fec0::2]:$port/hello\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "fec0::5054:ff:fe12:3456/64"
+	seen "1 packets received"
+	seen "from the host"
+}
+
+@test "monitor: a forward while it runs, the link off and on" {
+	local p n=0
+	kernel= words=
+	machine mm "$up; sha256sum </bin/busybox; httpd -p 80 -h /; echo serving; while [ ! -e /tmp/off ]; do grep -q 0 /sys/class/net/eth0/carrier && echo link is down && touch /tmp/off; usleep 50000; done; while grep -q 0 /sys/class/net/eth0/carrier; do usleep 50000; done; echo link is up; sleep 1000"
+	until_true says mm serving
+	# the port is ours if nobody has it: try some
+	until p=$((20000 + RANDOM % 20000)) && vm-mon mm "hostfwd_add tcp:127.0.0.1:$p-:80"; do
+		[ $((n += 1)) -lt 20 ]
+	done
+	run vm-mon mm info usernet
+	seen "$p"
+	fetch() {
+		python3 -c "import urllib.request as u, sys; sys.stdout.buffer.write(u.urlopen('http://127.0.0.1:$p/bin/busybox', timeout=20).read())"
+	}
+	says mm "$(fetch | sha256sum)"
+	vm-mon mm "hostfwd_remove tcp:127.0.0.1:$p"
+	run fetch
+	[ "$status" -ne 0 ]
+	run vm-mon mm hostfwd_remove tcp:127.0.0.1:$p
+	[ "$status" -eq 1 ]
+	run vm-mon mm hostfwd_add nonsense
+	[ "$status" -eq 1 ]
+	[ "${#lines[@]}" -eq 1 ]
+	vm-mon mm set_link nic0 off
+	until_true says mm "link is down"
+	run vm-mon mm info network
+	seen "nic0: type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56,link=down"
+	vm-mon mm set_link net0 on		# by the network's name
+	until_true says mm "link is up"
+	run vm-mon mm set_link nobody on
+	[ "$status" -eq 1 ]
+	run vm-mon mm set_link nic0 maybe
+	[ "$status" -eq 1 ]
+	seen "on or off expected"
+	# the machine lives without its network
+	kill -9 "$(cat "$dir/part/net0/pid")"
+	down() { vm-mon mm info network | grep -q link=down; }
+	until_true down
+	[ "$(vm-mon mm info status)" = "VM status: running" ]
+	vm-mon mm quit
+	until_true gone "$pid"
+	nothing_left mm
+}
+
+@test "an e1000 and a virtio guest on a switch reach each other and the host" {
+	kernel= words=
+	# what one sends in segments cut by its card the other checks
+	vm-switch -sock "$T/sw" </dev/null >"$T/sw.out" 2>&1 3>&- 4>&- &
+	started="$started $!"
+	until_true test -S "$T/sw/ctl"
+	vm-slirp "vde:$T/sw" 3>&- 4>&- &
+	started="$started $!"
+	kernel=amd64- words=vm.load=e1000
+	machine a "$up; ip addr add 192.168.7.1/24 dev eth0; httpd -p 80 -h /; echo ready; sleep 1000" \
+		-nic "vde,sock=$T/sw,model=e1000"
+	kernel= words=
+	serve 127.0.0.1
+	machine b "$up; ip addr add 192.168.7.2/24 dev eth0; n=0; until ping -c 1 -W 1 192.168.7.1 || [ \$n = 50 ]; do n=\$((n + 1)); done; wget -q -O - http://192.168.7.1/bin/busybox | sha256sum; sha256sum </bin/busybox; wget -q -O - http://10.0.2.2:$port/hello; echo done; sleep 1000" \
+		-nic "vde,sock=$T/sw,mac=52:54:00:12:34:99"
+	until_true says a ready
+	until_true says b done
+	console b
+	echo "$output"
+	[ "$(printf '%s\n' "$output" | grep -c '^[0-9a-f]\{64\}  -$')" -eq 2 ]
+	[ "$(printf '%s\n' "$output" | grep '^[0-9a-f]\{64\}  -$' | sort -u | wc -l)" -eq 1 ]
+	seen "from the host"
+	vm-mon a quit
+	vm-mon b quit
+	# the cards leave no socket behind; vm-slirp's is there
+	plugs() { [ "$(find "$T/sw" -name '.*' -type s | wc -l)" -eq 1 ]; }
+	until_true plugs
+}
+
+@test "two machines by a stream socket; one ends, the other sees it" {
+	kernel= words=
+	machine s "ip addr add 192.168.7.1/24 dev eth0; ip link set eth0 up; echo ready; sleep 1000" \
+		-nic stream,server=on,addr.type=unix,addr.path="$T/wire"
+	until_true test -S "$T/wire"
+	machine c "ip addr add 192.168.7.2/24 dev eth0; ip link set eth0 up; n=0; until ping -c 1 -W 1 192.168.7.1 || [ \$n = 50 ]; do n=\$((n + 1)); done; echo pinged; until grep -q 0 /sys/class/net/eth0/carrier; do usleep 50000; done; echo link is down; sleep 1000" \
+		-nic stream,addr.type=unix,addr.path="$T/wire"
+	until_true says c pinged
+	console c
+	seen "1 packets received"
+	vm-mon s quit
+	until_true says c "link is down"
+	[ ! -e "$T/wire" ]
+	vm-mon c quit
+	until_true no_process c
+}
+
+@test "a network that cannot be had: one line, status" {
+	bad() {
+		local want=$1
+		shift
+		run vm-run -m 64 -display none -serial null -kernel "$guest/vmlinuz" "$@" </dev/null
+		echo "$output"
+		[ "$status" -eq "$want" ]
+		[ "${#lines[@]}" -eq 1 ]
+	}
+	bad 1 -nic vde,sock="$T/none"
+	seen "$T/none"
+	bad 1 -nic stream,addr.type=unix,addr.path="$T/none"
+	seen "$T/none"
+	bad 1 -nic user,hostfwd=tcp:192.0.2.1:80-:80
+	seen "hostfwd=tcp:192.0.2.1:80-:80"
+	bad 2 -nic user,net=elsewhere
+	seen elsewhere
+}
