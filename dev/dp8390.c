@@ -240,12 +240,15 @@ command(struct devctx *d, uint8_t v)
 	struct dp_priv *p = d->priv;
 	struct dp8390 *s = p->s;
 
-	s->cr = (uint8_t)(v | (s->cr & CR_TXP));	/* it ends by itself */
 	if (v & CR_STP) {
+		s->cr = v & (uint8_t)~CR_TXP;
 		s->isr |= ISR_RST;
-		s->cr &= (uint8_t)~CR_TXP;
 		return;
 	}
+	/* Only STP stops it: STA activates it after power-up or a reset, and
+	 * without it the started card goes on (DP8390D, command register).
+	 * Drivers turn pages that way.  Transmission ends by itself. */
+	s->cr = (uint8_t)(v | (s->cr & (CR_TXP | CR_STA)));
 	s->isr &= (uint8_t)~ISR_RST;
 	if (v & (CR_READ | CR_WRITE) && s->rbcr == 0)
 		irq(d, ISR_RDC);

@@ -373,6 +373,42 @@ works(const struct dev *dev, const struct poke *t)
 	return *mem((uint32_t)n) == 0x77 && host->line;
 }
 
+/* Drivers turn the NE2000's pages and end transfers with neither STA nor STP:
+ * the started card goes on (DP8390D, command register).  What comes in such a
+ * moment is kept, be it from the socket or what waited in the card for room. */
+static bool
+stays_on(void)
+{
+	static uint8_t f[1500] = { 255, 255, 255, 255, 255, 255 };
+	unsigned i, curr;
+
+	plug(&ne2k_pci);
+	set_up(ne2k_regs);
+	w(0, 0, 1, 0x60);			/* page 1 */
+	curr = (unsigned)host->d.dev->read(&host->d, 0, 7, 1);
+	(void)!send(cable, f, 64, 0);
+	loop_once(loop, 0, NULL, NULL);
+	if (host->d.dev->read(&host->d, 0, 7, 1) != curr + 1)
+		return false;
+	w(0, 0, 1, 0x20);			/* page 0 */
+	for (i = 0; i < 10; i++) {		/* eight fill 52 pages */
+		(void)!send(cable, f, sizeof f, 0);
+		loop_once(loop, 0, NULL, NULL);
+	}
+	w(0, 0, 1, 0x60);			/* nothing read: as before */
+	curr = (unsigned)host->d.dev->read(&host->d, 0, 7, 1);
+	w(0, 0, 1, 0x20);
+	w(0, 3, 1, 0x4c + 13);			/* two frames are */
+	w(0, 0, 1, 0x60);
+	loop_once(loop, 0, NULL, NULL);
+	curr = (unsigned)host->d.dev->read(&host->d, 0, 7, 1) + 0x80 - 0x4c -
+	    curr;
+	w(0, 0, 1, 0x21);			/* this stops it */
+	i = (unsigned)host->d.dev->read(&host->d, 0, 0, 1);
+	unplug();
+	return curr % (0x80 - 0x4c) == 12 && i == 0x21;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -393,6 +429,10 @@ main(int argc, char **argv)
 		fflush(stdout);
 		unplug();
 	}
+	ok = stays_on();
+	bad += !ok;
+	printf("%sok %u - ne2k_pci: started, it loses no frame between commands\n",
+	    ok ? "" : "not ", ++i);
 	printf("1..%u\n", i);
 	return bad != 0;
 }
