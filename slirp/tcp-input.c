@@ -1,6 +1,6 @@
 /*
  * tcp-input.c - segments from the guests (RFC 9293 section 3.10.7, RFC 5681,
- * RFC 5961 for blind attacks, RFC 6582 for recovery).  See tcp.h.
+ * RFC 5961 for blind attacks, RFC 6582 and RFC 5682 for recovery).  See tcp.h.
  *
  * In-order data of consecutive segments of a batch is gathered and written to
  * the host socket with one call and answered with one acknowledgement.
@@ -83,7 +83,7 @@ flush_pend(void)
 
 	pend.t = NULL;
 	pend.n = pend.bytes = 0;
-	if (!t)
+	if (!t || t->state != T_OPEN)	/* freed since: nothing is owed */
 		return;
 	if (want) {
 		n = sendmsg(t->ev.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -157,10 +157,15 @@ rtt(struct tcp *t)
 		t->rto = RTO_MIN;
 }
 
-/* A selective acknowledgement says for sure that a segment came too early;
- * the window may change with it. */
-static bool
-has_sack(const uint8_t *h, unsigned hl)
+/*
+ * A selective acknowledgement says for sure that a segment came too early, and
+ * the window may change with it; one of data below the acknowledgement that a
+ * segment came twice (RFC 2883, section 4), so nothing is missing.
+ */
+enum sack { NO_SACK, D_SACK, SACK };
+
+static enum sack
+sack_of(const uint8_t *h, unsigned hl, uint32_t ack)
 {
 	unsigned i, n;
 
@@ -171,16 +176,61 @@ has_sack(const uint8_t *h, unsigned hl)
 		if (i + 1 >= hl || (n = h[i + 1]) < 2 || i + n > hl)
 			break;
 		if (h[i] == 5 && n >= 10)
-			return true;
+			return n > 10 || SEQ_LE(ack, get32(h + i + 2)) ? SACK :
+			    D_SACK;
 	}
-	return false;
+	return NO_SACK;
+}
+
+/* New data is acknowledged after a timeout (RFC 5682, 2.1, steps 2 and 3). */
+static void
+after_timeout(struct tcp *t, enum sack sack)
+{
+	if (SEQ_LE(t->lost_end, t->snd_una))
+		t->frto = F_NONE;
+	else if (t->frto == F_SLOW)
+		return;
+	else if (sack == SACK)
+		tcp_restart(t);
+	else
+		t->frto = t->frto == F_FIRST ? F_SECOND : F_NONE;
 }
 
 static void
-ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure, bool sacks)
+dup_ack(struct tcp *t, enum sack sack)
 {
-	uint32_t n = ack - t->snd_una, data, flight;
-	bool opened = wnd > t->snd_wnd;
+	uint32_t flight = t->snd_max - t->snd_una;
+
+	if (sack == D_SACK) {
+		if (t->frto == F_SECOND)
+			t->frto = F_NONE;
+		return;
+	}
+	if (t->frto) {
+		/* all is sent again already (RFC 6582, 3.2, step 4) */
+		if (t->frto != F_SLOW)
+			tcp_restart(t);
+		return;
+	}
+	if (++t->dupacks == 3) {
+		/* a virtual cable: no less than an initial window (RFC 6928),
+		 * so that three duplicates still come */
+		t->ssthresh = flight / 10 * 7 > 10u * t->mss ? flight /
+		    10 * 7 : 10u * t->mss;
+		t->cwnd = t->ssthresh + 3 * t->mss;
+		t->recover = t->snd_max;
+		t->timed_at = 0;
+		tcp_resend(t);
+	} else if (t->dupacks > 3) {
+		t->cwnd += t->mss;
+	}
+}
+
+static void
+ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure, enum sack sack)
+{
+	uint32_t n = ack - t->snd_una, data;
+	bool opened = wnd > t->snd_wnd, same = wnd == t->snd_wnd;
 
 	if (SEQ_LT(t->snd_max, ack)) {
 		tcp_ack(t);
@@ -188,6 +238,7 @@ ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure, bool sacks)
 	}
 	if (SEQ_LT(ack, t->snd_una))
 		return;
+	t->snd_wnd = wnd;
 	if (n) {
 		data = n;
 		if (t->fin_sent && ack == t->snd_max) {
@@ -218,22 +269,14 @@ ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure, bool sacks)
 			if (t->cwnd > 16u << 20)
 				t->cwnd = 16u << 20;
 		}
-	} else if (pure && wnd && (sacks || wnd == t->snd_wnd) && t->snd_max != t->snd_una) {
-		if (++t->dupacks == 3) {
-			flight = t->snd_max - t->snd_una;
-			/* a virtual cable: no less than an initial window
-			 * (RFC 6928), so that three duplicates still come */
-			t->ssthresh = flight / 10 * 7 > 10u * t->mss ? flight /
-			    10 * 7 : 10u * t->mss;
-			t->cwnd = t->ssthresh + 3 * t->mss;
-			t->recover = t->snd_max;
-			t->timed_at = 0;
-			tcp_resend(t);
-		} else if (t->dupacks > 3) {
-			t->cwnd += t->mss;
-		}
+		if (t->frto)
+			after_timeout(t, sack);
+	} else if (pure && wnd && (sack || same) &&
+	    t->snd_max != t->snd_una) {
+		dup_ack(t, sack);
 	}
-	t->snd_wnd = wnd;
+	if (t->state != T_OPEN)
+		return;
 	if (!wnd)
 		t->tries = 0;	/* alive, only full */
 	if (n)
@@ -413,7 +456,9 @@ tcp_input(struct pkt *k)
 	if (!(flags & ACK))
 		return;
 	wnd = (uint32_t)get16(h + 14) << t->gscale;
-	ack_in(t, ack, wnd, !len && !(flags & FIN), has_sack(h, hl));
+	ack_in(t, ack, wnd, !len && !(flags & FIN), sack_of(h, hl, ack));
+	if (t->state != T_OPEN)
+		return;
 	if (len || flags & FIN)
 		data_in(t, h + hl, seq, len, flags & FIN);
 	else if (seq + 1 == t->rcv_nxt && pend.t != t)

@@ -1,7 +1,7 @@
 /*
  * tcp-output.c - segments to the guests: data peeked from the host socket,
  * acknowledgements with the window the host socket leaves, retransmission
- * (RFC 6298), zero-window probes (RFC 9293 3.8.6.1).  See tcp.h.
+ * (RFC 6298, RFC 5682), zero-window probes (RFC 9293 3.8.6.1).  See tcp.h.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -289,6 +289,11 @@ tcp_push(struct tcp *t)
 		}
 		wnd = t->snd_wnd < t->cwnd ? t->snd_wnd : t->cwnd;
 		flight = t->snd_nxt - t->snd_una;
+		if (t->frto == F_FIRST)
+			break;
+		if (t->frto == F_SECOND && wnd > t->lost_end - t->snd_una +
+		    2u * t->mss)
+			wnd = t->lost_end - t->snd_una + 2u * t->mss;
 		left = wnd > flight ? wnd - flight : 0;
 		/* a rewound FIN alone */
 		if (t->fin_sent && t->snd_nxt + 1 == t->snd_max) {
@@ -345,6 +350,42 @@ tcp_resend(struct tcp *t)
 		t->snd_nxt = was;
 }
 
+/* Slow start from the first unacknowledged byte (RFC 5681, 3.1). */
+void
+tcp_restart(struct tcp *t)
+{
+	t->ssthresh = (t->snd_max - t->snd_una) / 2;
+	if (t->ssthresh < 10u * t->mss)
+		t->ssthresh = 10 * t->mss;
+	t->cwnd = 4 * t->mss;
+	t->dupacks = 0;
+	t->frto = F_SLOW;
+	t->lost_end = t->snd_max;
+	t->snd_nxt = t->snd_una;
+	st.tcp_rexmit++;
+	tcp_push(t);
+}
+
+/*
+ * RFC 5682, 2.1: only the first segment goes again until acknowledgements tell
+ * whether it, or only the guest's answer, was lost or late.  A guest may be
+ * stopped for longer than any estimate of the round trip.
+ */
+static void
+timed_out(struct tcp *t)
+{
+	if (wire_busy(cf.wire)) {
+		t->tries--;	/* it is still here */
+	} else if (t->frto > F_FIRST) {
+		tcp_restart(t);
+	} else {
+		t->frto = F_FIRST;
+		t->lost_end = t->snd_max;
+		t->dupacks = 0;
+		tcp_resend(t);
+	}
+}
+
 void
 tcp_timeout(struct timer *timer)
 {
@@ -390,14 +431,7 @@ tcp_timeout(struct timer *timer)
 		    !t->fin_sent)
 			send_fin(t);
 	} else {
-		st.tcp_rexmit++;
-		t->ssthresh = (t->snd_max - t->snd_una) / 2;
-		if (t->ssthresh < 10u * t->mss)
-			t->ssthresh = 10 * t->mss;
-		t->cwnd = 4 * t->mss;
-		t->dupacks = 0;
-		t->snd_nxt = t->snd_una;
-		tcp_push(t);
+		timed_out(t);
 	}
 	if (t->state == T_OPEN)
 		tcp_arm(t);

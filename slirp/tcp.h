@@ -29,6 +29,13 @@ enum tcp_state {
 	T_LINGER,		/* closed; answers a repeated FIN */
 };
 
+/* Was the timeout spurious, the guest only slow?  (F-RTO, RFC 5682) */
+enum frto {
+	F_NONE, F_FIRST,	/* only the first segment was sent again */
+	F_SECOND,		/* the first acknowledgement came, new data went */
+	F_SLOW,			/* no: all is sent again, from slow start */
+};
+
 struct tcp {
 	struct ev	ev;
 	struct timer	timer;		/* retransmit, persist, linger, SYN */
@@ -55,6 +62,8 @@ struct tcp {
 	/* towards the guest */
 	uint32_t	iss, snd_una, snd_nxt, snd_max, snd_wnd, max_wnd;
 	uint32_t	cwnd, ssthresh, recover, dupacks;
+	uint8_t		frto;		/* after a timeout: enum frto */
+	uint32_t	lost_end;	/* snd_max at the timeout */
 	uint32_t	peeked;		/* SO_PEEK_OFF now, from snd_una */
 	uint32_t	sndbuf;		/* of the host socket */
 	unsigned	acks;
@@ -95,6 +104,7 @@ void	tcp_rst_for(struct pkt *);	/* answer to a segment of nobody */
 void	tcp_rst(struct tcp *);		/* RST to the guest, not freed */
 void	tcp_timeout(struct timer *);
 void	tcp_resend(struct tcp *);	/* the first unacknowledged segment */
+void	tcp_restart(struct tcp *);	/* all from snd_una on is lost */
 void	tcp_acked(struct tcp *, uint32_t n);	/* n bytes leave the socket */
 uint32_t tcp_window(struct tcp *);
 void	tcp_arm(struct tcp *);

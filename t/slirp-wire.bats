@@ -88,6 +88,96 @@ teardown() { net_teardown; }
 	[ "$status" -eq 0 ]
 }
 
+# slow_guest SACK: fetches a megabyte, and looks at nothing for a while at each
+# fifth of it; prints the sum, and the segments it had already
+slow_guest() {
+	python3 - "$S/s" "$1" <<-'P' 3>&- 9>&-
+	import hashlib, socket, struct, sys, threading, time
+	data = hashlib.shake_128(b"x").digest(1000000)
+	srv = socket.create_server(("127.0.0.1", 0))
+	def serve():
+	    c = srv.accept()[0]
+	    c.sendall(data)
+	    c.shutdown(1)
+	    time.sleep(60)
+	threading.Thread(target=serve, daemon=True).start()
+	sack = sys.argv[2] == "sack"
+	port = struct.pack(">H", srv.getsockname()[1])
+	me, gw = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2])
+	wire = socket.socket(socket.AF_UNIX)
+	wire.connect(sys.argv[1])
+	wire.settimeout(20)
+	def exactly(n):
+	    b = b""
+	    while len(b) < n:
+	        x = wire.recv(n - len(b))
+	        if not x: sys.exit("the wire is gone")
+	        b += x
+	    return b
+	def csum(b):
+	    s = sum(struct.unpack(">%dH" % (len(b) // 2), b))
+	    s = (s & 0xffff) + (s >> 16)
+	    return 0xffff & ~((s & 0xffff) + (s >> 16))
+	def send(seq, ack, flags, opt=b""):
+	    t = struct.pack(">HHIIBBHHH", 4000, srv.getsockname()[1], seq, ack,
+	        (20 + len(opt)) // 4 << 4, flags, 65535, 0, 0) + opt
+	    c = csum(me + gw + struct.pack(">HH", 6, len(t)) + t)
+	    t = t[:16] + struct.pack(">H", c) + t[18:]
+	    h = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(t), 0, 0, 64, 6, 0) + me + gw
+	    h = h[:10] + struct.pack(">H", csum(h)) + h[12:]
+	    f = bytes.fromhex("52550a000202 020000000009 0800") + h + t
+	    wire.sendall(struct.pack(">I", len(f)) + f)
+	send(1000, 0, 2, bytes.fromhex("020405b4") + (bytes.fromhex("04020101") if sack else b""))
+	got, twice, nxt, stop = b"", 0, None, 200000
+	while True:
+	    f = exactly(struct.unpack(">I", exactly(4))[0])
+	    if f[12:14] != b"\x08\0" or f[23] != 6 or f[34:36] != port:
+	        continue
+	    t = f[34:14 + struct.unpack(">H", f[16:18])[0]]
+	    seq, body = struct.unpack(">I", t[4:8])[0], t[(t[12] >> 4) * 4:]
+	    if t[13] & 2:
+	        nxt = seq + 1 & 0xffffffff
+	        send(1001, nxt, 16)
+	        continue
+	    opt = b""
+	    if body and seq != nxt:
+	        twice += 1
+	        if sack:
+	            opt = struct.pack(">BBBBII", 1, 1, 5, 10, seq, seq + len(body) & 0xffffffff)
+	    elif body:
+	        got += body
+	        nxt = nxt + len(body) & 0xffffffff
+	    elif not t[13] & 1:
+	        continue
+	    if len(got) >= stop:
+	        time.sleep(1)
+	        stop += 200000
+	    time.sleep(.001)
+	    send(1001, nxt, 16, opt)
+	    if t[13] & 1 and seq + len(body) & 0xffffffff == nxt:
+	        send(1001, nxt, 4)
+	        break
+	print("right" if got == data else "wrong", twice)
+	P
+}
+
+@test "TCP to a guest that stops now and then: little comes twice" {
+	need python3
+	start "$B/vm-slirp" -M "$S/c" "stream:$S/s,server"
+	until_ok test -S "$S/s"
+	for how in sack none; do
+		run slow_guest $how
+		echo "$how: $output"
+		[[ $output =~ ^"right "([0-9]+)$ ]]
+		# four stops, each long enough for two or three timeouts
+		[ "${BASH_REMATCH[1]}" -le 16 ]
+	done
+	run ctl "$S/c" stat
+	echo "$output"
+	[[ $output =~ "tcp-retransmits "([0-9]+) ]]
+	[ "${BASH_REMATCH[1]}" -le 32 ]
+}
+
 @test "usage and errors" {
 	run "$B/vm-slirp"
 	[ "$status" -eq 2 ]
