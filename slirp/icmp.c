@@ -67,6 +67,9 @@ ping_rx(struct ev *ev, uint32_t events)
 	out_ip(o, n, v6 ? PROTO_ICMP6 : PROTO_ICMP, &from, &p->guest, p->mac);
 }
 
+static void	age(struct timer *);
+static struct timer ager = { 0, age, NULL };	/* while there are any */
+
 static struct ping *
 ping_get(struct pkt *k)
 {
@@ -102,6 +105,8 @@ ping_get(struct pkt *k)
 	p->id = id;
 	ev_add(&p->ev, EPOLLIN);
 	st.icmp_open++;
+	if (!ager.slot)
+		timer_set(&ager, loop_now + PING_NS);
 	return p;
 }
 
@@ -173,23 +178,28 @@ static void
 age(struct timer *t)
 {
 	struct ping *p;
+	bool more = false;
 
-	for (p = pings; p < pings + NPING; p++)
-		if (p->ev.fd >= 0 && loop_now - p->last > PING_NS) {
+	for (p = pings; p < pings + NPING; p++) {
+		if (p->ev.fd < 0)
+			continue;
+		if (loop_now - p->last > PING_NS) {
 			ev_del(&p->ev);
 			close(p->ev.fd);
 			p->ev.fd = -1;
+		} else {
+			more = true;
 		}
-	timer_set(t, loop_now + PING_NS / 2);
+	}
+	if (more)
+		timer_set(t, loop_now + PING_NS / 2);
 }
 
 void
 icmp_start(void)
 {
-	static struct timer t = { 0, age, NULL };
 	struct ping *p;
 
 	for (p = pings; p < pings + NPING; p++)
 		p->ev.fd = -1;
-	timer_set(&t, loop_now + PING_NS);
 }

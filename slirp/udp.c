@@ -23,6 +23,7 @@ struct udp {
 	uint16_t port, vport;
 	uint8_t	mac[6];
 	bool	used, dns, fwd;
+	bool	mute;			/* not watched until the timer */
 	int	family;
 	int64_t	last;
 	struct udp *next;		/* hash chain or free list */
@@ -30,6 +31,17 @@ struct udp {
 
 static struct udp flows[NUDP], *hash[NHASH], *freelist;
 static unsigned nflows;
+
+static void	age(struct timer *);
+static struct timer ager = { 0, age, NULL };
+
+/* The timer runs only while there is something to wait for. */
+static void
+age_at(int64_t at)
+{
+	if (!ager.slot || ager.at > at)
+		timer_set(&ager, at);
+}
 
 /* payload lies 8 bytes behind an out_at() area. */
 void
@@ -88,7 +100,8 @@ udp_rx(struct ev *ev, uint32_t events)
 		/* ARP is under way: look again when something arrives */
 		n = recv(ev->fd, &port, 1, MSG_DONTWAIT | MSG_PEEK);
 		ev_mod(ev, 0);
-		u->last = loop_now;
+		u->mute = true;
+		age_at(loop_now + SEC / 4);
 		return;
 	}
 	for (i = 0; i < 16; i++) {
@@ -147,6 +160,7 @@ get(struct pkt *k, uint16_t sp, uint16_t dp, bool dns, int family)
 	nflows++;
 	st.udp_open++;
 	ev_add(&u->ev, EPOLLIN);
+	age_at(loop_now + (dns ? IDLE_DNS : IDLE));
 	return u;
 }
 
@@ -267,27 +281,33 @@ udp_count(void)
 static void
 age(struct timer *t)
 {
+	int64_t next = 0, end;
 	struct udp *u;
 
 	for (u = flows; u < flows + NUDP; u++) {
 		if (!u->used)
 			continue;
-		if (u->fwd)
-			ev_mod(&u->ev, EPOLLIN);
-		else if (loop_now - u->last > (u->dns ? IDLE_DNS : IDLE))
+		if (u->fwd) {
+			if (u->mute)
+				ev_mod(&u->ev, EPOLLIN);
+			u->mute = false;
+			continue;
+		}
+		end = u->last + (u->dns ? IDLE_DNS : IDLE);
+		if (end <= loop_now)
 			drop(u);
+		else if (!next || end < next)
+			next = end;
 	}
-	timer_set(t, loop_now + SEC / 4);
+	if (next)
+		age_at(next + SEC / 4);
 }
 
 void
 udp_start(void)
 {
-	static struct timer t = { 0, age, NULL };
-
 	for (unsigned i = NUDP; i-- > 0; ) {
 		flows[i].next = freelist;
 		freelist = &flows[i];
 	}
-	timer_set(&t, loop_now + SEC / 5);
 }

@@ -178,6 +178,28 @@ slow_guest() {
 	[ "${BASH_REMATCH[1]}" -le 32 ]
 }
 
+@test "idle, it does not wake up" {
+	start "$B/vm-slirp" -M "$S/c" -o "ipv6=off,hostfwd=udp:127.0.0.1:$(free_port)-:53" \
+	    "stream:$S/s,server"
+	until_ok test -S "$S/c"
+	# a flow that ages, of one query to a closed port
+	run "$T/switch-frame" v="stream:$S/s" <<-'X'
+		send v 52550a000202 020000000009 0800 4500 001d 0000 0000 4011 62c0 0a00020f 0a000202 0fa0 0001 0009 0000 61
+		send v ffffffffffff 020000000009 0806 0001 0800 0604 0001 020000000009 0a00020f 000000000000 0a000202
+		expect v 020000000009 52550a000202 0806
+	X
+	[ "$output" = ok ]
+	run ctl "$S/c" stat
+	[[ $output =~ "udp 2" ]]
+	count() { grep ^voluntary "/proc/${pids[0]}/status"; }
+	quiet() {
+		local before=$(count)
+		sleep 1
+		[ "$before" = "$(count)" ]
+	}
+	quiet || quiet		# the end of the question is an event
+}
+
 @test "usage and errors" {
 	run "$B/vm-slirp"
 	[ "$status" -eq 2 ]
