@@ -8,6 +8,7 @@
 #include "codetest.h"
 #include "code-smc.h"
 #include "code-map.h"
+#include "code-cross.h"
 
 int
 main(void)
@@ -15,5 +16,6 @@ main(void)
 	world();
 	smc();
 	mappings();
+	crossings();
 	return result();
 }
