@@ -9,13 +9,16 @@
 #include "code-smc.h"
 #include "code-map.h"
 #include "code-cross.h"
+#include "code-irq.h"
 
 int
 main(void)
 {
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	world();
 	smc();
 	mappings();
 	crossings();
+	interrupts();
 	return result();
 }

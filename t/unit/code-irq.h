@@ -1,0 +1,69 @@
+/*
+ * code-irq.h - interrupts: every loop lets them in.
+ */
+
+/* A loop that never ends but by an interrupt, a while from now. */
+static void
+irq_loop(const char *name, struct code k)
+{
+	what = name;
+	begin64(0);
+	put(CODE + 0x1000, ASM64("inc edx\njmp rdi"));
+	put(CODE + 0x1010, ASM64("inc edx\nret"));
+	c->gpr[RSI] = CODE + 0x1000;
+	c->gpr[RDI] = CODE;
+	c->gpr[R12] = CODE + 0x1010;
+	c->gpr[R13] = DATA;
+	c->eflags = 2 | FL_IF;
+	alarm_irq = 0x40;
+	IS(go(k), 0x40);
+	IS(F_RIP >> 13, CODE >> 13);
+	IS(!!(F_FLAGS & FL_IF), 1);
+	what = "";
+}
+
+static void
+irq_loops(void)
+{
+	group = "an interrupt into a loop";
+	irq_loop("jmp", ASM64("1: jmp 1b"));
+	irq_loop("jcc", ASM64("xor eax, eax\n1: inc ecx\ntest eax, eax\n"
+	    "jz 1b\nhlt"));
+	irq_loop("jcc, forward", ASM64("1: test rsi, rsi\njnz 2f\nhlt\n2: nop\n"
+	    "jmp 1b"));
+	irq_loop("jcc, flags through", ASM64("stc\n1: lea rcx, [rcx + 1]\n"
+	    "mov eax, [rsp]\njc 1b\nhlt"));
+	irq_loop("jrcxz", ASM64("1: jrcxz 1b\nhlt"));
+	irq_loop("loop", ASM64("1: loop 1b\njmp 1b"));
+	irq_loop("loopne", ASM64("1: loopne 1b\njmp 1b"));
+	irq_loop("indirect", ASM64("jmp rdi"));
+	irq_loop("indirect, memory", ASM64("mov [r13], rdi\njmp [r13]"));
+	irq_loop("two pages", ASM64("jmp rsi"));
+	irq_loop("calls", ASM64("1: call r12\njmp 1b"));
+	irq_loop("call backward", ASM64("mov rbp, rsp\njmp 2f\n1: mov rsp, rbp\n"
+	    "2: call 1b"));
+	irq_loop("call forward, indirect back", ASM64("mov rbp, rsp\n"
+	    "lea rax, [rip]\n1: call 2f\n2: mov rsp, rbp\njmp rax"));
+	irq_loop("push, ret", ASM64("push rdi\nret"));
+	irq_loop("push, ret, flags through", ASM64("lea rax, [rdi]\npush rax\n"
+	    "mov ecx, [rsp]\nret"));
+	irq_loop("push, ret n", ASM64("mov rsp, [rip + 1f]\npush rdi\nret 8\n"
+	    "1: .quad 0x37000"));
+	irq_loop("pops, ret", ASM64("push rdi\npush rdi\npush rdi\npop rax\n"
+	    "pop rcx\nret"));
+	irq_loop("a retpoline", ASM64("call 2f\n1: pause\nlfence\njmp 1b\n"
+	    "2: mov [rsp], rdi\nret"));
+	irq_loop("iretq", ASM64("mov eax, ss\npush rax\nlea rcx, [rsp + 8]\n"
+	    "push rcx\npush 0x202\nmov eax, cs\npush rax\npush rdi\niretq"));
+	irq_loop("far return", ASM64("mov eax, cs\npush rax\npush rdi\nretfq"));
+	irq_loop("rep stosb", ASM64("2: mov ecx, 4096\nmov rdi, r13\n"
+	    "rep stosb\njmp 2b"));
+	irq_loop("an instruction on two pages", ASM64("jmp 2f\n.skip 0xffb\n"
+	    "2: jmp 3f\n3: jmp 2b"));
+}
+
+static void
+interrupts(void)
+{
+	irq_loops();
+}
