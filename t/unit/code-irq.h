@@ -1,6 +1,51 @@
 /*
- * code-irq.h - interrupts: every loop lets them in.
+ * code-irq.h - interrupts: after which instruction (SDM 3A 6.8.3), and that
+ * every loop lets them in.
  */
+
+/* An interrupt waits with IF = 0; the program lets it in. */
+static void
+irq_after(const char *name, unsigned rip, struct code k)
+{
+	unsigned warm;
+
+	what = name;
+	for (warm = 0; warm < 2; warm++) {
+		begin64(0);
+		/* the same code before, when nothing waits */
+		if (warm) {
+			IS(go(k), NONE);
+			c->rip = CODE;
+			c->eflags = 2;
+			c->gpr[RBX] = 0;
+		}
+		irq_next = 0x40;
+		c->irq_ready = true;
+		IS(go(k), 0x40);
+		IS(F_RIP, CODE + rip);
+		IS(!!(F_FLAGS & FL_IF), 1);
+		IS(c->eflags & FL_IF, 0);
+	}
+	what = "";
+}
+
+static void
+irq_shadows(void)
+{
+	group = "an interrupt that waits";
+	irq_after("sti", 3, ASM64("sti\ninc ebx\ninc ecx\nhlt"));
+	irq_after("sti in a block", 7, ASM64("inc ebx\ninc ecx\nsti\ninc ebx\n"
+	    "inc ecx\nhlt"));
+	irq_after("sti, jmp", 4 + 3, ASM64("sti\njmp 1f\n.skip 4, 0x90\n"
+	    "1: inc ecx\nhlt"));
+	irq_after("sti, cli, sti", 5, ASM64("sti\ncli\nsti\ninc ebx\n"
+	    "inc ecx\nhlt"));
+	irq_after("sti, nop, cli", 2, ASM64("sti\nnop\ncli\ninc ecx\nhlt"));
+	irq_after("sti, hlt", 2, ASM64("sti\nhlt\ninc ecx\nhlt"));
+	irq_after("popf", 6, ASM64("push 0x202\npopfq\ninc ecx\nhlt"));
+	irq_after("mov ss", 7, ASM64("mov ecx, ss\nsti\nmov ss, ecx\n"
+	    "inc ebx\ninc ebx\nhlt"));
+}
 
 /* A loop that never ends but by an interrupt, a while from now. */
 static void
@@ -65,5 +110,6 @@ irq_loops(void)
 static void
 interrupts(void)
 {
+	irq_shadows();
 	irq_loops();
 }
