@@ -10,6 +10,7 @@
 #include "code-map.h"
 #include "code-cross.h"
 #include "code-irq.h"
+#include "code-flags.h"
 
 int
 main(void)
@@ -20,5 +21,6 @@ main(void)
 	mappings();
 	crossings();
 	interrupts();
+	flags();
 	return result();
 }
