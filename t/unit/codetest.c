@@ -11,6 +11,7 @@
 #include "code-cross.h"
 #include "code-irq.h"
 #include "code-flags.h"
+#include "code-debug.h"
 
 int
 main(void)
@@ -22,5 +23,6 @@ main(void)
 	crossings();
 	interrupts();
 	flags();
+	debugging();
 	return result();
 }
