@@ -12,6 +12,7 @@
 #include "code-irq.h"
 #include "code-flags.h"
 #include "code-debug.h"
+#include "code-seg.h"
 
 int
 main(void)
@@ -24,5 +25,6 @@ main(void)
 	interrupts();
 	flags();
 	debugging();
+	segments();
 	return result();
 }

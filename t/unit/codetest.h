@@ -48,7 +48,7 @@ on_alarm(int sig)
 		alarm_irq = -1;
 		c->irq_ready = true;
 		*c->poll = 1;
-		setitimer(ITIMER_REAL, &(struct itimerval){
+		setitimer(ITIMER_VIRTUAL, &(struct itimerval){
 			.it_value.tv_sec = 1 }, NULL);
 		return;
 	}
@@ -56,8 +56,8 @@ on_alarm(int sig)
 	c->req |= REQ_STOP;
 	*c->poll = 1;
 	/* a loop that nobody can leave */
-	if (signal(SIGALRM, SIG_DFL) != SIG_ERR)
-		setitimer(ITIMER_REAL, &(struct itimerval){
+	if (signal(SIGVTALRM, SIG_DFL) != SIG_ERR)
+		setitimer(ITIMER_VIRTUAL, &(struct itimerval){
 			.it_value.tv_sec = 1 }, NULL);
 }
 
@@ -73,8 +73,8 @@ static int
 run(void)
 {
 	hung = false;
-	signal(SIGALRM, on_alarm);
-	setitimer(ITIMER_REAL, &(struct itimerval){ .it_value = {
+	signal(SIGVTALRM, on_alarm);
+	setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value = {
 		alarm_irq >= 0 ? 0 : 1, alarm_irq >= 0 ? 5000 : 0 } }, NULL);
 	c->exc_pending = -1;
 	c->exc_vector = -1;
@@ -85,7 +85,7 @@ run(void)
 	*c->poll = 0;
 	cpu_run(c);
 	cpu_fpu_flush(c);
-	setitimer(ITIMER_REAL, &(struct itimerval){ .it_value.tv_sec = 0 },
+	setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value.tv_sec = 0 },
 	    NULL);
 	if (hung)
 		return HUNG;
