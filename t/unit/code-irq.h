@@ -101,6 +101,9 @@ irq_loops(void)
 	irq_loop("iretq", ASM64("mov eax, ss\npush rax\nlea rcx, [rsp + 8]\n"
 	    "push rcx\npush 0x202\nmov eax, cs\npush rax\npush rdi\niretq"));
 	irq_loop("far return", ASM64("mov eax, cs\npush rax\npush rdi\nretfq"));
+	irq_loop("sti, nop, cli", ASM64("1: sti\nnop\ncli\njmp 1b"));
+	irq_loop("popf, nop, popf", ASM64("1: push 0x202\npopfq\nnop\n"
+	    "push 2\npopfq\njmp 1b"));
 	irq_loop("rep stosb", ASM64("2: mov ecx, 4096\nmov rdi, r13\n"
 	    "rep stosb\njmp 2b"));
 	irq_loop("an instruction on two pages", ASM64("jmp 2f\n.skip 0xffb\n"

@@ -13,6 +13,7 @@
 #include "code-flags.h"
 #include "code-debug.h"
 #include "code-seg.h"
+#include "code-hot.h"
 
 int
 main(void)
@@ -26,5 +27,6 @@ main(void)
 	flags();
 	debugging();
 	segments();
+	hot();
 	return result();
 }
