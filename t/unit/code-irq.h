@@ -110,9 +110,46 @@ irq_loops(void)
 	    "2: jmp 3f\n3: jmp 2b"));
 }
 
+/* 32- and 16-bit code; the frame is on the program's stack. */
+static void
+irq_loop_old(const char *name, bool wide, struct code k)
+{
+	what = name;
+	if (wide)
+		begin32();
+	else
+		begin16();
+	c->gpr[RDI] = wide ? CODE : 0;
+	c->eflags = 2 | FL_IF;
+	alarm_irq = 0x40;
+	IS(go(k), 0x40);
+	what = "";
+}
+
+static void
+irq_loops_old(void)
+{
+	group = "an interrupt into a loop of 32-bit code";
+	irq_loop_old("jmp", true, ASM32("1: jmp 1b"));
+	irq_loop_old("loop", true, ASM32("1: loop 1b\njmp 1b"));
+	irq_loop_old("indirect", true, ASM32("jmp edi"));
+	irq_loop_old("push, ret", true, ASM32("push edi\nret"));
+	irq_loop_old("sti, nop, cli", true, ASM32("1: sti\nnop\ncli\njmp 1b"));
+	irq_loop_old("far return", true, ASM32("push cs\npush edi\nretf"));
+	group = "an interrupt into a loop of real mode";
+	irq_loop_old("jmp", false, ASM16("1: jmp 1b"));
+	irq_loop_old("loop", false, ASM16("1: loop 1b\njmp 1b"));
+	irq_loop_old("jcxz", false, ASM16("1: jcxz 1b\n"));
+	irq_loop_old("indirect", false, ASM16("jmp di"));
+	irq_loop_old("push, ret", false, ASM16("push di\nret"));
+	irq_loop_old("sti, nop, cli", false, ASM16("1: sti\nnop\ncli\njmp 1b"));
+	irq_loop_old("far return", false, ASM16("push cs\npush di\nretf"));
+}
+
 static void
 interrupts(void)
 {
 	irq_shadows();
 	irq_loops();
+	irq_loops_old();
 }

@@ -353,6 +353,95 @@ map_alias(void)
 	IS(c->gpr[R8], 30 * 31 / 2);
 }
 
+/* The same with 32-bit paging, and a page of 4 MiB split. */
+enum { PD32 = 0x100000, PT32 = 0x101000 };
+
+static void
+begin_paged32(void)
+{
+	unsigned i;
+
+	begin32();
+	memset(at(PD32), 0, 0x1000);
+	for (i = 0; i < 4 * 1024; i++)
+		w32(PT32 + 4 * i, i << 12 | 7);
+	for (i = 0; i < 4; i++)
+		w32(PD32 + 4 * i, (PT32 + 0x1000 * i) | 7);
+	c->cr3 = PD32;
+	c->cr4 = CR4_PSE | CR4_PGE;
+	c->cr0 |= CR0_PG | CR0_WP;
+	tlb_flush_all(c);
+	x86_mode(c);
+}
+#define PTE32(a)	(PT32 + ((a) >> 12) * 4)
+
+static void
+map_32(void)
+{
+	struct code k;
+	unsigned i;
+
+	group = "another page, 32-bit paging";
+	for (i = 0; i < 6; i++) {
+		begin_paged32();
+		put(PA, ASM32("mov eax, 1\nret"));
+		put(PB, ASM32("mov eax, 2\nret"));
+		w32(PA + 0x100, 1);
+		w32(PB + 0x100, 2);
+		c->gpr[RDI] = X + (i & 1 ? 0x100 : 0);
+		c->gpr[RSI] = PTE32(X);
+		c->gpr[RDX] = PA | 7 | (i < 2 ? 0 : 0x100);
+		c->gpr[RBP] = PB | 7 | (i < 2 ? 0 : 0x100);
+		w32(PTE32(X), (uint32_t)c->gpr[RDX]);
+#define FLIPS32(body, flush) ASM32("mov ecx, 40\n1:\n" body \
+	"\nlea ebx, [ebx + ebx * 2]\nadd ebx, eax\nxchg edx, ebp\n" \
+	"mov [esi], edx\n" flush "\ndec ecx\njnz 1b\nhlt")
+		k = i == 0 ? FLIPS32("call edi", "mov eax, cr3\nmov cr3, eax") :
+		    i == 1 ? FLIPS32("mov eax, [edi]", "mov eax, cr3\n"
+		    "mov cr3, eax") :
+		    i == 2 ? FLIPS32("call edi", "invlpg [edi]") :
+		    i == 3 ? FLIPS32("mov eax, [edi]", "invlpg [edi]") :
+		    i == 4 ? FLIPS32("call edi", "mov eax, cr4\n"
+		    "xor al, 0x80\nmov cr4, eax\nxor al, 0x80\n"
+		    "mov cr4, eax") : FLIPS32("mov eax, [edi]", "mov eax, cr4\n"
+		    "xor al, 0x80\nmov cr4, eax\nxor al, 0x80\n"
+		    "mov cr4, eax");
+#undef FLIPS32
+		IS(go(k), NONE);
+		IS(c->gpr[RBX], (uint32_t)flipped());
+	}
+	group = "a page of 4 MiB split";
+	begin_paged32();
+	put(0x800000, ASM32("mov eax, 1\nret"));
+	put(PB, ASM32("mov eax, 2\nret"));
+	w32(0x803000, 10);
+	w32(PB + 0x3000, 20);
+	w32(PTE32(X), PB | 7);
+	w32(PTE32(X + 0x3000), (PB + 0x3000) | 7);
+	w32(PD32 + 4, 0x800087);
+	c->gpr[RDI] = X;
+	c->gpr[RSI] = PD32 + 4;
+	c->gpr[RBP] = (PT32 + 0x1000) | 7;
+	IS(go(ASM32("mov ecx, 9\n1: call edi\nadd ebx, eax\n"
+	    "add ebx, [edi + 0x3000]\ndec ecx\njnz 1b\nmov [esi], ebp\n"
+	    "invlpg [edi + 0x123456]\nmov ecx, 9\n1: call edi\n"
+	    "add edx, eax\nadd edx, [edi + 0x3000]\ndec ecx\njnz 1b\n"
+	    "hlt")), NONE);
+	IS(c->gpr[RBX], 9 * 11);
+	IS(c->gpr[RDX], 9 * 22);
+	/* an instruction whose second page is not there */
+	group = "the second page of an instruction, 32-bit paging";
+	begin_paged32();
+	put(PA + 0xffe, ASM32("mov eax, 0x12345678\nhlt"));
+	w32(PTE32(X), PA | 7);
+	w32(PTE32(X + 0x1000), 0);
+	c->rip = X + 0xffe;
+	IS(run(), VEC_PF);
+	IS(c->cr2, X + 0x1000);
+	IS(r32(c->gpr[RSP]), 0);			/* error code */
+	IS(r32(c->gpr[RSP] + 4), X + 0xffe);
+}
+
 static void
 mappings(void)
 {
@@ -361,4 +450,5 @@ mappings(void)
 	map_rights();
 	map_large();
 	map_alias();
+	map_32();
 }
