@@ -90,7 +90,8 @@ flags_through(struct code set, struct code path, bool frame)
 		c->eflags |= FL_AC;
 		for (i = 0; i < 0x1000; i += 8)
 			w64(DATA + i, 0);
-		/* CODE: set, path, on to the reader; called from CODE + 0x3000 */
+		/* CODE: set, path, on to the reader; called by
+		 * CODE + 0x3000 */
 		memset(at(CODE), 0x90, 1024);
 		put(CODE, ASM64("mov rax, r8\nmov rcx, r9\nmov rdx, r9"));
 		put(CODE + 16, set);
@@ -105,8 +106,8 @@ flags_through(struct code set, struct code path, bool frame)
 		    "push rax\npush rcx\npush r9\npop r9\npop rcx\npop rax\n"
 		    "ret\n.skip 7\n.skip 16\nmov r10, [rsp]\nret 0\n"));
 		put(HANDLER2, ASM64("push rax\nmov rax, [rsp + 32]\n"
-		    "mov [r13 + 0x700], rax\nmov eax, 0x600007\nmov [r15], rax\n"
-		    "xor eax, eax\npop rax\nlea rsp, [rsp + 8]\niretq"));
+		    "mov [r13 + 0x700], rax\nmov eax, 0x600007\n"
+		    "mov [r15], rax\nxor eax, eax\npop rax\nlea rsp, [rsp + 8]\niretq"));
 		put(HANDLER2 + 0x80, ASM64("cmp rsp, rax\niretq"));
 		set_idt(14, S_C64, HANDLER2, 0x8e, 1);
 		set_idt(0x41, S_C64, HANDLER2 + 0x80, 0x8e, 1);
@@ -196,7 +197,8 @@ flags(void)
 	P("xchg [r13], rbx\nbswap rbx");
 	P("not qword ptr [r13]\nmov rbx, [r13]");
 	P("mov rbx, [r13 + 0xffc]\nmov [r13 + 0xffd], rbx");
-	P("push rax\nlea rbx, [rsp]\nleave\nlea rsp, [rbx + 8]\nmov rbp, 0x400000");
+	P("push rax\nlea rbx, [rsp]\nleave\nlea rsp, [rbx + 8]\n"
+	    "mov rbp, 0x400000");
 	P("enter 16, 0\nleave");
 	P("int 0x41");
 	P("mov rbx, 0x60081\nmov byte ptr [rip + 1f], 0x90\n1: nop");

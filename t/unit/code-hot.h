@@ -76,8 +76,8 @@ hot_sites(void)
 		IS(F_RIP, CODE + 64);
 		IS(c->gpr[R14], 1);
 		IS(hot_run("the second read-only", X2 + 0x1000 - i,
-		    (PA + 0x3000) | 5, ASM64("stc\nmov [rdi], r14\nadc ebx, 0")),
-		    VEC_PF);
+		    (PA + 0x3000) | 5, ASM64("stc\nmov [rdi], r14\n"
+		    "adc ebx, 0")), VEC_PF);
 		IS(c->cr2, X2 + 0x1000);
 		IS(F_ERR, 3);
 		IS(F_RIP, CODE + 65);

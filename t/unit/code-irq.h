@@ -85,8 +85,8 @@ irq_loops(void)
 	irq_loop("indirect, memory", ASM64("mov [r13], rdi\njmp [r13]"));
 	irq_loop("two pages", ASM64("jmp rsi"));
 	irq_loop("calls", ASM64("1: call r12\njmp 1b"));
-	irq_loop("call backward", ASM64("mov rbp, rsp\njmp 2f\n1: mov rsp, rbp\n"
-	    "2: call 1b"));
+	irq_loop("call backward", ASM64("mov rbp, rsp\njmp 2f\n"
+	    "1: mov rsp, rbp\n2: call 1b"));
 	irq_loop("call forward, indirect back", ASM64("mov rbp, rsp\n"
 	    "lea rax, [rip]\n1: call 2f\n2: mov rsp, rbp\njmp rax"));
 	irq_loop("push, ret", ASM64("push rdi\nret"));

@@ -183,6 +183,59 @@ map_spaces(void)
 	what = "";
 }
 
+/* More pages than the logs of a flush hold, in two address spaces. */
+static void
+map_many(void)
+{
+	enum { ALT = 0x100000 };
+	static const unsigned count_[] = { 100, 1023, 1024, 1025, 1500 };
+	unsigned i, j, n, half;
+	uint64_t there, back;
+
+	group = "many pages";
+	for (j = 0; j < 5; j++)
+	for (half = 0; half < 2; half++) {
+		n = count_[j];
+		begin64(0);
+		for (i = 0; i < n; i++) {
+			put(X + i * 4096, ASM64("mov eax, 0\nret"));
+			w32(X + i * 4096 + 1, i);
+			w32(X + i * 4096 + 0x100, i);
+		}
+		memcpy(at(ALT), at(PT), 0xc000);
+		for (i = 0; i < 3 * 512; i++)
+			if (r64(ALT + 8 * i))
+				w64(ALT + 8 * i, r64(ALT + 8 * i) + ALT - PT);
+		there = back = 0;
+		for (i = 0; i < n; i++) {
+			w64(ALT - PT + PTE(X + i * 4096),
+			    (X + (n - 1 - i) * 4096) | 7);
+			there = there * 3 + i;
+			there = there * 3 + i;
+		}
+		for (i = 0; i < n; i++) {
+			back = back * 3 + n - 1 - i;
+			back = back * 3 + n - 1 - i;
+		}
+		c->gpr[R12] = X + (half ? HIGH : 0);
+		c->gpr[R13] = PT;
+		c->gpr[R14] = ALT;
+		c->gpr[R15] = n;
+		IS(go(ASM64("mov r9d, 3\n2: xor ebx, ebx\nmov ecx, r15d\n"
+		    "mov rdi, r12\n1: call rdi\nlea rbx, [rbx + rbx * 2]\n"
+		    "add rbx, rax\nmov eax, [rdi + 0x100]\n"
+		    "lea rbx, [rbx + rbx * 2]\nadd rbx, rax\nadd rdi, 4096\n"
+		    "dec ecx\njnz 1b\nmov cr3, r14\nxor edx, edx\n"
+		    "mov ecx, r15d\nmov rdi, r12\n1: call rdi\n"
+		    "lea rdx, [rdx + rdx * 2]\nadd rdx, rax\n"
+		    "mov eax, [rdi + 0x100]\nlea rdx, [rdx + rdx * 2]\n"
+		    "add rdx, rax\nadd rdi, 4096\ndec ecx\njnz 1b\n"
+		    "mov cr3, r13\ndec r9d\njnz 2b\nhlt")), NONE);
+		IS(c->gpr[RBX], there);
+		IS(c->gpr[RDX], back);
+	}
+}
+
 /* A user's page that loses a right while in use: R13 = PTE, R14 = its new
  * value, written by int 0x80. */
 static void
@@ -447,6 +500,7 @@ mappings(void)
 {
 	map_flips();
 	map_spaces();
+	map_many();
 	map_rights();
 	map_large();
 	map_alias();

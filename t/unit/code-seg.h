@@ -97,12 +97,18 @@ seg_data_limit(void)
 	static const struct {
 		unsigned attr, limit, off, n; bool ok;
 	} t[] = {
-		{ 0x93, 0xff, 0xfe, 2, true }, { 0x93, 0xff, 0xff, 2, false },
-		{ 0x93, 0xff, 0xff, 1, true }, { 0x93, 0xff, 0x100, 1, false },
-		{ 0x97, 0xfff, 0xfff, 2, false }, { 0x97, 0xfff, 0x1000, 2, true },
-		{ 0x97, 0xfff, 0xffff, 1, true }, { 0x97, 0xfff, 0xffff, 2, false },
-		{ 0x97, 0xfff, 0, 1, false }, { 0x93, 0xffff, 0xffff, 2, false },
-		{ 0x93, 0xffff, 0xfffe, 2, true }, { 0x91, 0xffff, 0, 1, false },
+		{ 0x93, 0xff, 0xfe, 2, true },
+		{ 0x93, 0xff, 0xff, 2, false },
+		{ 0x93, 0xff, 0xff, 1, true },
+		{ 0x93, 0xff, 0x100, 1, false },
+		{ 0x97, 0xfff, 0xfff, 2, false },
+		{ 0x97, 0xfff, 0x1000, 2, true },
+		{ 0x97, 0xfff, 0xffff, 1, true },
+		{ 0x97, 0xfff, 0xffff, 2, false },
+		{ 0x97, 0xfff, 0, 1, false },
+		{ 0x93, 0xffff, 0xffff, 2, false },
+		{ 0x93, 0xffff, 0xfffe, 2, true },
+		{ 0x91, 0xffff, 0, 1, false },
 	};
 	struct code k;
 	unsigned i, w, s;
@@ -121,15 +127,18 @@ seg_data_limit(void)
 		c->gpr[RDX] = S_GATE;
 		c->seg[DS] = c->seg[ES] = seg(S_GATE);
 		x86_mode(c);
-		if (t[i].n == 1)
-			k = w ? s ? ASM16("mov di, bx\nmov al, cl\nstosb\nhlt") :
-			    ASM16("mov [bx], cl\nhlt") : s ?
-			    ASM16("mov si, bx\nlodsb\nhlt") :
-			    ASM16("mov al, [bx]\nhlt");
+		if (w && s)
+			k = t[i].n == 1 ?
+			    ASM16("mov di, bx\nmov al, cl\nstosb\nhlt") :
+			    ASM16("mov di, bx\nmov ax, cx\nstosw\nhlt");
+		else if (w)
+			k = t[i].n == 1 ? ASM16("mov [bx], cl\nhlt") :
+			    ASM16("mov [bx], cx\nhlt");
+		else if (s)
+			k = t[i].n == 1 ? ASM16("mov si, bx\nlodsb\nhlt") :
+			    ASM16("mov si, bx\nlodsw\nhlt");
 		else
-			k = w ? s ? ASM16("mov di, bx\nmov ax, cx\nstosw\nhlt") :
-			    ASM16("mov [bx], cx\nhlt") : s ?
-			    ASM16("mov si, bx\nlodsw\nhlt") :
+			k = t[i].n == 1 ? ASM16("mov al, [bx]\nhlt") :
 			    ASM16("mov ax, [bx]\nhlt");
 		IS(go(k), ok ? NONE : VEC_GP);
 		if (ok && w)

@@ -200,6 +200,29 @@ smc_stores(void)
 }
 #undef T
 
+/* What a block only looked at, to see whether flags are read behind it. */
+static void
+smc_looked_at(void)
+{
+	group = "a store to what follows a block";
+	begin64(0);
+	/* xor ebx, ebx and adc ebx, ebx in turn */
+	IS(go(ASM64("mov ecx, 20\n1: mov ebx, 0\nstc\nmov edx, [rsp]\n"
+	    "mov edx, [rsp - 8]\njmp 2f\n.skip 100, 0x90\n"
+	    "2: xor ebx, ebx\nadd r8, rbx\nadd r8, r8\n"
+	    "xor byte ptr [rip + 2b], 0x20\ndec ecx\njnz 1b\nhlt")), NONE);
+	IS(c->gpr[R8], 0xaaaaa);
+	begin64(0);
+	/* behind a jump that is not taken, and one that is */
+	IS(go(ASM64("mov ecx, 20\n1: mov ebx, 0\ncmp ebx, 1\n"
+	    "mov edx, [rsp]\njrcxz 3f\n2: xor ebx, ebx\nadd r8, rbx\n"
+	    "mov ebx, 0\ncmp ebx, 1\nmov edx, [rsp]\njecxz 3f\njmp 4f\n"
+	    "3: hlt\n4: xor ebx, ebx\nadd r8, rbx\n"
+	    "xor byte ptr [rip + 2b], 0x20\nxor byte ptr [rip + 4b], 0x20\n"
+	    "dec ecx\njmp 1b")), NONE);
+	IS(c->gpr[R8], 20);
+}
+
 /* An instruction on two pages, written to on either. */
 static void
 smc_crossing(void)
@@ -244,6 +267,7 @@ smc(void)
 	smc_same_block();
 	smc_mixed();
 	smc_other_block();
+	smc_looked_at();
 	smc_stores();
 	smc_crossing();
 }
