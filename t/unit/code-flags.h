@@ -107,7 +107,8 @@ flags_through(struct code set, struct code path, bool frame)
 		    "ret\n.skip 7\n.skip 16\nmov r10, [rsp]\nret 0\n"));
 		put(HANDLER2, ASM64("push rax\nmov rax, [rsp + 32]\n"
 		    "mov [r13 + 0x700], rax\nmov eax, 0x600007\n"
-		    "mov [r15], rax\nxor eax, eax\npop rax\nlea rsp, [rsp + 8]\niretq"));
+		    "mov [r15], rax\nxor eax, eax\npop rax\n"
+		    "lea rsp, [rsp + 8]\niretq"));
 		put(HANDLER2 + 0x80, ASM64("cmp rsp, rax\niretq"));
 		set_idt(14, S_C64, HANDLER2, 0x8e, 1);
 		set_idt(0x41, S_C64, HANDLER2 + 0x80, 0x8e, 1);

@@ -3,7 +3,10 @@
  * codetest.c - what breaks translators: self-modifying code, mappings that
  * change under running code, instructions and operands on two pages, odd
  * segments, single step and breakpoints, status flags through everything, and
- * interrupts.
+ * interrupts.  It runs under AddressSanitizer as it is:
+ *
+ *	make B=DIR CFLAGS='-O1 -g -fsanitize=address' \
+ *	    LDFLAGS=-fsanitize=address DIR/t/codetest
  */
 #include "codetest.h"
 #include "code-smc.h"
