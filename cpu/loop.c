@@ -269,7 +269,7 @@ boundary(struct cpu *c)
 			take_turn(c);
 		}
 	}
-	if (c->shadow)
+	if (c->shadow)			/* one instruction first */
 		return true;
 	if (c->nmi_pending && !c->nmi_blocked && !c->wait_sipi) {
 		c->nmi_pending = 0;
