@@ -143,6 +143,10 @@ block_here(struct cpu *c)
 		b = lift(c, gpa, t->host);
 	}
 	c->ripbase = c->rip - (lin & 0xfff);
+	/* a block knows no limit */
+	if (b && !(c->mode & M_FLAT_CS) &&
+	    c->rip + b->hi - 1 - (lin & 0xfff) > c->seg[CS].limit)
+		return NULL;
 	if (b && !machine.check)
 		jc_put(c, b, global);
 	return b;

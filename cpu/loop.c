@@ -269,11 +269,8 @@ boundary(struct cpu *c)
 			take_turn(c);
 		}
 	}
-	if (c->shadow) {
-		c->shadow = 0;
-		*c->poll = 1;		/* look again after one block */
+	if (c->shadow)			/* one instruction first */
 		return true;
-	}
 	if (c->nmi_pending && !c->nmi_blocked && !c->wait_sipi) {
 		c->nmi_pending = 0;
 		c->halted = 0;
@@ -315,6 +312,7 @@ loop(struct cpu *c)
 	uint64_t flushes = 0, rip = 0;
 	struct block *b;
 	uint32_t n;
+	bool one;
 
 	if (machine.check)
 		check_abort(c);
@@ -329,8 +327,16 @@ loop(struct cpu *c)
 			link = NULL;
 			continue;
 		}
+		one = c->shadow;
+		c->shadow = 0;
 		if (c->mode & (M_TF | M_BRK)) {
 			x86_debug_step(c);
+			link = NULL;
+			continue;
+		}
+		/* what was held off comes behind this one, not its block */
+		if (one) {
+			x86_step(c);
 			link = NULL;
 			continue;
 		}

@@ -76,6 +76,22 @@ emit_goto(struct tr *t)
 	}
 }
 
+/* The same, for what a loop may consist of: polls first. */
+static void
+emit_goto_poll(struct tr *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *go;
+
+	e_ld_gs(e, S2, GS(poll));
+	e8(e, 0x41); e8(e, 0x83); e8(e, 0x3a); e8(e, 0);	/* cmpl $0,(S2) */
+	go = e_jcc(e, 4);
+	e_st_gs(e, S1, GS(rip));
+	e_jmp_to(e, stub_find);
+	e_patch(go, e->p);
+	emit_goto(t);
+}
+
 /* The block's code goes on at delta: from here, unconditionally. */
 void
 emit_exit(struct tr *t, int32_t delta, int kind)
@@ -150,7 +166,7 @@ emit_return(struct tr *t, const struct insn *in, unsigned size)
 	emit_sp(t, (int32_t)size + (in->op[0].type == OP_IMM ?
 	    (int32_t)(uint16_t)in->op[0].disp : 0));
 	flags_leave(t);
-	emit_goto(t);
+	emit_goto_poll(t);
 	t->ended = true;
 }
 
@@ -219,7 +235,7 @@ branch_insn(struct tr *t, const struct insn *in)
 	const struct operand *o = &in->op[0];
 	int32_t next = t->off[t->i] + in->len, delta;
 	unsigned size = stack_size(t, in);
-	uint8_t *taken, *go;
+	uint8_t *taken;
 	int cc;
 
 	if (o->type == OP_IMM && in->opsize == 2 && (t->mode & M_SIZE) != M_16)
@@ -285,15 +301,8 @@ branch_insn(struct tr *t, const struct insn *in)
 	default:
 		return false;
 	}
-	/* indirect jmp and call: a loop may consist of nothing else */
 	flags_leave(t);
-	e_ld_gs(e, S2, GS(poll));
 	e_ld_gs(e, S1, GS(save[2]));
-	e8(e, 0x41); e8(e, 0x83); e8(e, 0x3a); e8(e, 0);	/* cmpl $0,(S2) */
-	go = e_jcc(e, 4);
-	e_st_gs(e, S1, GS(rip));
-	e_jmp_to(e, stub_find);
-	e_patch(go, e->p);
-	emit_goto(t);
+	emit_goto_poll(t);
 	return t->ended = true;
 }

@@ -89,9 +89,21 @@ io_page(struct cpu *p, uint64_t gpa, bool *w)
 	return ram_at(&ram, gpa & ~0xfffull, 4096);
 }
 
+/* the interrupt that waits, -1: none; the vcpu acknowledges it once */
+static int irq_next = -1;
 void irq_collect(struct cpu *p) { *p->poll = 0; }
-bool irq_ready(struct cpu *p) { return false; }
-int irq_vector(struct cpu *p) { return -1; }
+bool irq_ready(struct cpu *p) { return irq_next >= 0; }
+
+int
+irq_vector(struct cpu *p)
+{
+	int v = irq_next;
+
+	irq_next = -1;
+	p->irq_ready = false;
+	return v;
+}
+
 struct devctx *irq_lapic(struct cpu *p) { return NULL; }
 void irq_halt(struct cpu *p) { p->req |= REQ_STOP; cpu_exit_loop(p); }
 uint64_t cpu_tsc(struct cpu *p) { return 1000 + (uint64_t)p->tsc_off; }

@@ -1,0 +1,35 @@
+/* links: cpu without its process, bus, mem */
+/*
+ * codetest.c - what breaks translators: self-modifying code, mappings that
+ * change under running code, instructions and operands on two pages, odd
+ * segments, single step and breakpoints, status flags through everything, and
+ * interrupts.  It runs under AddressSanitizer as it is:
+ *
+ *	make B=DIR CFLAGS='-O1 -g -fsanitize=address' \
+ *	    LDFLAGS=-fsanitize=address DIR/t/codetest
+ */
+#include "codetest.h"
+#include "code-smc.h"
+#include "code-map.h"
+#include "code-cross.h"
+#include "code-irq.h"
+#include "code-flags.h"
+#include "code-debug.h"
+#include "code-seg.h"
+#include "code-hot.h"
+
+int
+main(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	world();
+	smc();
+	mappings();
+	crossings();
+	interrupts();
+	flags();
+	debugging();
+	segments();
+	hot();
+	return result();
+}
