@@ -37,8 +37,9 @@ block_init(size_t tb_size, const struct ram *ram)
 	jit.hash = reserve(jit.nhash * sizeof(*jit.hash));
 	jit.page = reserve(jit.npage * sizeof(*jit.page));
 	jit.wpage = reserve(jit.npage);
+	jit.chunks = reserve(jit.npage * sizeof(*jit.chunks));
 	if (!jit.blk || !jit.ex || !jit.ins || !jit.pc || !jit.hash || !jit.page ||
-	    !jit.wpage) {
+	    !jit.wpage || !jit.chunks) {
 		errno = ENOMEM;
 		return -1;
 	}
@@ -106,6 +107,26 @@ ram_page(uint64_t gpa, uint64_t *page)
 	return true;
 }
 
+/* Bits of the chunks that page offsets lo to hi - 1 are in. */
+static uint64_t
+chunks(unsigned lo, unsigned hi)
+{
+	unsigned a = lo / 64, z = hi > 4096 ? 63 : (hi - 1) / 64;
+
+	return ~0ull << a & ~0ull >> (63 - z);
+}
+
+uint8_t *
+code_beside(uint64_t gpa, unsigned n)
+{
+	uint64_t pg;
+	unsigned off = gpa & 0xfff;
+
+	if (!ram_page(gpa, &pg) || jit.chunks[pg] & chunks(off, off + n))
+		return NULL;
+	return machine.ram->base + (pg << 12) + off;
+}
+
 void
 block_commit(struct block *b, const uint8_t *end)
 {
@@ -122,6 +143,7 @@ block_commit(struct block *b, const uint8_t *end)
 	if (ram_page(b->key, &pg)) {
 		b->page = jit.page[pg];
 		jit.page[pg] = b;
+		jit.chunks[pg] |= chunks(b->lo, b->hi);
 	}
 }
 
@@ -138,6 +160,7 @@ block_twin(struct block *b, uint64_t gpa2, unsigned n)
 	*t = (struct block){ .key = gpa2, .mode = b->mode, .hi = (uint16_t)n,
 		.host = jit.rw + jit.used, .twin = b, .page = jit.page[pg] };
 	jit.page[pg] = t;
+	jit.chunks[pg] |= chunks(0, n);
 	jit.nblk++;
 }
 
@@ -162,7 +185,7 @@ block_link(struct exit_rec *x, struct block *to)
 {
 	if (x->to || !x->patch || to->dead || x->from->dead)
 		return;
-	e_patch(x->patch, to->host);
+	e_patch(x->patch, to->link);
 	x->to = to;
 	x->next = to->in;
 	to->in = x;
@@ -251,8 +274,10 @@ code_wrote(struct cpu *c, uint64_t off, uint64_t len)
 			} else
 				pb = &b->page;
 		}
-		if (!jit.page[pg])
+		if (!jit.page[pg]) {
+			jit.chunks[pg] = 0;
 			code_bit(pg, false);
+		}
 	}
 }
 
@@ -352,6 +377,7 @@ block_flush(struct cpu *c)
 	for (i = 0; i < jit.nblk; i++)
 		if (ram_page(jit.blk[i].key, &pg) && jit.page[pg]) {
 			jit.page[pg] = NULL;
+			jit.chunks[pg] = 0;
 			code_bit(pg, false);
 		}
 	for (i = 0; i < jit.nhash; i++)

@@ -30,7 +30,8 @@ struct block {
 	uint16_t	lo, hi;		/* page offsets this block depends on */
 	uint8_t		*host;		/* writable view */
 	uint8_t		*entry;		/* the same for who comes through the
-					 * jump cache */
+					 * jump cache, */
+	uint8_t		*link;		/* and for linked jumps */
 	uint32_t	host_len;
 	uint16_t	ninsn, npc;
 	uint16_t	live_out;	/* status flags that matter after it */
@@ -42,8 +43,8 @@ struct block {
 	/*
 	 * One instruction on two pages: mode has MODE_CROSS, gpa2 is the second
 	 * page, and the next block (of no code) stands for it in that page's
-	 * list, with `twin` pointing here.  Not linked to, as nothing says
-	 * that the pages are neighbours: found by rip only.
+	 * list, with `twin` pointing here.  Nothing says that the pages are
+	 * neighbours: linked jumps go to code that asks the jump cache.
 	 */
 	uint64_t	gpa2;
 	struct block	*twin;
@@ -84,6 +85,8 @@ struct jit {
 	uint32_t	nhash;		/* power of two */
 	struct block	**page;		/* per RAM page: list of blocks */
 	uint64_t	npage;
+	uint64_t	*chunks;	/* per RAM page: bit of each 64 bytes that
+					 * blocks depend on, or did */
 	uint8_t		*wpage;		/* per RAM page: may be in a write TLB */
 	uint64_t	n_made, n_killed, n_flush, n_link, guest_bytes;
 	int		lock;		/* spin */
@@ -115,6 +118,9 @@ struct block *block_of(const void *rx);	/* by host pc; NULL: stub */
 int	block_guest(const struct block *, const void *rx);
 bool	block_lazy(const struct block *, const void *rx);	/* PC_LAZY there */
 bool	block_room(void);
+/* Where n bytes of a page that holds code are in RAM if they are not among the
+ * translated ones; NULL. */
+uint8_t	*code_beside(uint64_t gpa, unsigned n);
 /* Before code from this physical page is translated. */
 void	block_protect(struct cpu *, uint64_t gpa);
 void	block_flush(struct cpu *);	/* everything */

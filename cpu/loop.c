@@ -347,7 +347,7 @@ loop(struct cpu *c)
 			continue;
 		}
 		if (link && flushes == jit.n_flush && rip == c->rip &&
-		    (link->from->mode & ~MODE_CROSS) == b->mode &&
+		    !((link->from->mode ^ b->mode) & ~MODE_CROSS) &&
 		    link->from->key >> 12 == b->key >> 12)
 			block_link(link, b);
 		c->n_exit++;

@@ -76,6 +76,15 @@ emit_goto(struct tr *t)
 	}
 }
 
+/* To another page. */
+void
+emit_far(struct tr *t, int32_t delta)
+{
+	flags_leave(t);
+	emit_rip(t, S1, delta);
+	emit_goto(t);
+}
+
 /* The same, for what a loop may consist of: polls first. */
 static void
 emit_goto_poll(struct tr *t)
@@ -97,9 +106,7 @@ void
 emit_exit(struct tr *t, int32_t delta, int kind)
 {
 	if (kind == EXIT_LINK && (delta < 0 || delta > 4095)) {
-		flags_leave(t);
-		emit_rip(t, S1, delta);
-		emit_goto(t);
+		emit_far(t, delta);
 		return;
 	}
 	cold_exit(t, e_jmp(&t->e), delta, kind);

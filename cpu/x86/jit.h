@@ -42,7 +42,7 @@ struct cold {
 	uint16_t	guest;			/* page offset of the insn */
 	uint32_t	slot;			/* gs offset */
 	uint8_t		*from;			/* rel32 that comes here */
-	uint8_t		*back;
+	uint8_t		*back, *past;		/* before and after S2 is loaded */
 	struct exit_rec	*exit;			/* COLD_EXIT */
 	int		i, len;			/* COLD_RUN: instructions, */
 	int32_t		disp, first;		/* stack bytes, */
@@ -132,6 +132,7 @@ bool	branch_insn(struct tr *, const struct insn *);	/* false: not one */
 void	emit_return(struct tr *, const struct insn *, unsigned size);
 void	emit_helper(struct tr *, const struct insn *, bool ends);
 void	emit_exit(struct tr *, int32_t delta, int kind);
+void	emit_far(struct tr *, int32_t delta);	/* through the jump cache */
 void	emit_rip(struct tr *, unsigned dst, int32_t delta);
 
 /* stack.c */
@@ -177,7 +178,8 @@ bool	fpu_usable(uint32_t mode, const struct insn *);
 /* how: MMU set, ACC_* << 4, bytes << 8 */
 #define MISS_SAMPLE	0x80
 #define MISS_LAZY	0x40		/* flags are in cpu->lazy */
-void	jit_miss(struct cpu *, uint64_t linear, const void *ret, unsigned how);
+/* 0: look again; otherwise host - linear address, for this access only */
+uint64_t jit_miss(struct cpu *, uint64_t linear, const void *ret, unsigned how);
 void	jit_helper(struct cpu *, const struct insn *);
 const uint8_t *jit_end(struct cpu *, const struct insn *);
 const uint8_t *jit_find(struct cpu *);

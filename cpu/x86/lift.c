@@ -379,6 +379,11 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	}
 	if (!t->ended) {
 		t->i = t->n;
+		/* a linked jump passes them in the host's */
+		if (t->saved && t->live[t->n] && off < 4096) {
+			flags_get(&t->e);
+			t->saved = false;
+		}
 		emit_exit(t, (int32_t)off, EXIT_LINK);
 	}
 	emit_cold(t);
@@ -388,6 +393,12 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 		e_jmp_to(&t->e, t->b->host);
 	} else
 		t->b->entry = t->b->host;
+	t->b->link = t->b->host;
+	if (mode & MODE_CROSS) {
+		t->b->link = t->e.p;
+		t->saved = false;
+		emit_far(t, (int32_t)(gpa & 0xfff));
+	}
 	while (t->e.p - t->b->host < BLOCK_MIN)
 		e8(&t->e, 0xcc);
 	t->b->live_out = t->live[t->n];

@@ -200,6 +200,7 @@ check_slot(struct tr *t, unsigned kind, int acc, unsigned cls, unsigned size)
 		k->back = e->p;
 	}
 	e_ld_gs(e, S2, slot + 8);
+	k->past = e->p;
 	return k;
 }
 
@@ -255,6 +256,7 @@ check_tlb(struct tr *t, int acc, unsigned cls)
 		e_ld_gs(e, H_CX, GS(save[0]));
 	}
 	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
+	k->past = e->p;
 }
 
 /* The linear address in S1 may be accessed: what to add to it goes to S2. */
@@ -293,7 +295,7 @@ static void
 cold_run(struct tr *t, struct cold k)
 {
 	struct emit *e = &t->e;
-	uint8_t *same;
+	uint8_t *same, *again, *beside;
 	int i;
 
 	if (k.live != FLAGS_HOST)
@@ -315,9 +317,14 @@ cold_run(struct tr *t, struct cold k)
 	t->b->pc[t->b->npc++] = (struct pcmap){
 		(uint16_t)(e->p - t->b->host), k.guest };
 	e_mov_ri32(e, S2, k.slot);
+	/* one instruction might do with this access only, a run cannot */
 	e_call_to(e, stub_miss[k.set][k.acc][k.cls][k.live]);
+	again = e_jmp(e);
+	beside = e_jmp(e);
+	e_patch(again, e->p);
 	e_lea(e, !rip32(t), S1, H_GSP, H_NONE, 0, k.disp);
 	e_jmp_to(e, k.back);
+	e_patch(beside, e->p);
 	e_patch(k.from, e->p);
 	t->ended = false;
 	t->saved = k.live == FLAGS_LAZY;
@@ -405,6 +412,7 @@ emit_cold(struct tr *t)
 			e_call_to(e,
 			    stub_tmiss[k->set][k->acc][k->cls][k->live]);
 			e_jmp_to(e, k->back);
+			e_jmp_to(e, k->past);
 		} else if (k->kind == COLD_MISS) {
 			if (k->live == FLAGS_HOST)
 				e_ld_gs(e, H_CX, GS(save[0]));
@@ -413,6 +421,7 @@ emit_cold(struct tr *t)
 			e_mov_ri32(e, S2, k->slot);
 			e_call_to(e, stub_miss[k->set][k->acc][k->cls][k->live]);
 			e_jmp_to(e, k->back);
+			e_jmp_to(e, k->past);
 		} else {
 			k->exit->cold = e->p;
 			if (k->live == FLAGS_LAZY)

@@ -486,19 +486,21 @@ take_lazy(struct cpu *c)
 
 /*
  * A memory access whose page is not in the TLB.  Returns to try again when it
- * is now; otherwise does the whole instruction in C and leaves.
+ * is now; a write beside code goes ahead this once; otherwise the whole
+ * instruction is done in C, and we leave.
  */
-void
+uint64_t
 jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 {
 	unsigned set = how & 15, acc = how >> 4 & 1, size = how >> 8;
 	struct block *b = block_of(ret);
 	struct tlbe *t;
 	struct walk w;
+	uint8_t *p;
 
 	if (how & MISS_SAMPLE) {
 		site_sample(b, (unsigned)block_guest(b, ret));
-		return;
+		return 0;
 	}
 	c->rip = (c->ripbase + (uint64_t)block_guest(b, ret)) &
 	    rip_mask(c);
@@ -514,8 +516,10 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 		t = &c->tlb[set][acc][linear >> 12 & (TLB_N - 1)];
 		if (t->tag == (linear & ~0xfffull)) {
 			c->save[1] |= 2;
-			return;
+			return 0;
 		}
+		if (acc == ACC_WRITE && (p = code_beside(w.gpa, size)))
+			return (uint64_t)p - linear;
 	}
 	c->n_io++;
 	x86_step(c);

@@ -8,6 +8,7 @@
  *	1 flags on their way to and from C
  *	2 branch target during a call	3 borrowed register
  *	4, 5 rax, rcx in stubs		6, 7 S1, S2 in stubs
+ *	8 what jit_miss() returned
  */
 #include "jit.h"
 
@@ -96,10 +97,15 @@ e_gs_at(struct emit *e, unsigned op, unsigned reg, unsigned base, int disp)
 	e_op_mem(e, 1, op, reg, base, H_NONE, disp);
 }
 
-/* Flags: kept in save[1]; where they are not live they are anything. */
+/*
+ * Into C, for the linear address in S1; ret: where the return address is above
+ * the stack pointer (8: flags are below it).  Falls out to look again.
+ */
 static void
 slow_miss(struct emit *e, uint32_t how, unsigned ret)
 {
+	uint8_t *again;
+
 	save_regs(e);
 	e_st_gs(e, S1, GS(save[6]));
 	e_st_gs(e, S2, GS(save[7]));
@@ -108,9 +114,20 @@ slow_miss(struct emit *e, uint32_t how, unsigned ret)
 	e_mov_ri32(e, H_CX, how);
 	self(e);
 	call_c(e, jit_miss);
+	e_st_gs(e, H_AX, GS(save[8]));
 	load_regs(e);
 	e_ld_gs(e, S1, GS(save[6]));
 	e_ld_gs(e, S2, GS(save[7]));
+	/* this access only: return to the jump behind the usual one */
+	e_gs_imm(e, 1, 7, GS(save[8]), 0);
+	again = e_jcc(e, 4);
+	e_ld_gs(e, S2, GS(save[8]));
+	e8(e, 0x48); e8(e, 0x83);		/* add $5, ret(rsp) */
+	e8(e, 0x44); e8(e, 0x24); e8(e, ret); e8(e, 5);
+	if (ret)
+		e_popf(e);
+	e8(e, 0xc3);
+	e_patch(again, e->p);
 }
 
 /*
@@ -206,15 +223,16 @@ make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
 	bool live = flags == FLAGS_HOST;
 
 	if (live) {
+		e_st_gs(e, H_AX, GS(save[4]));
 		e_pushf(e);
-		e_pop_gs(e, GS(save[1]));
+		e_ld(e, 1, H_AX, H_SP, H_NONE, 0);
+		e_st_gs(e, H_AX, GS(save[1]));
+		e_ld_gs(e, H_AX, GS(save[4]));
 	}
 	slow_miss(e, set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
-	    (flags == FLAGS_LAZY ? MISS_LAZY : 0), 0);
-	if (live) {
-		e_gs_ff(e, 6, GS(save[1]));
+	    (flags == FLAGS_LAZY ? MISS_LAZY : 0), live ? 8 : 0);
+	if (live)
 		e_popf(e);
-	}
 	e8(e, 0xc3);
 }
 

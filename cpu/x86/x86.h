@@ -145,7 +145,7 @@ struct cpu {
 	uint32_t	mode;
 	uint32_t	req;		/* REQ_*, atomic */
 	_Atomic uint32_t *poll;		/* irq_page.cpu[index].poll */
-	uint64_t	save[8];	/* emitted code's spill places */
+	uint64_t	save[9];	/* emitted code's spill places */
 	uint16_t	lazy;		/* status flags put away: x86/flags.c */
 	void		*host_rsp;	/* C stack of cpu_run at entry */
 	struct block	*last;		/* block exited from, for chaining */

@@ -146,6 +146,20 @@ flags_through(struct code set, struct code path, bool frame)
 	}
 }
 
+/* A block is full while flags pass checks: the next one is linked to. */
+static void
+flags_full_block(void)
+{
+	group = "flags";
+	what = "through a full block, linked";
+	begin64(0);
+	put(CODE, ASM64("mov ecx, 4\nmov edx, 0\n1: cmp ecx, 1\n"
+	    ".rept 70\nmov eax, [rsp]\n.endr\n"
+	    "adc edx, 0\ndec ecx\njnz 1b\nhlt"));
+	IS(run(), NONE);
+	IS(c->gpr[RDX], 0);
+}
+
 static void
 flags(void)
 {
@@ -238,6 +252,7 @@ flags(void)
 			what = msg;
 			flags_through(set[i].k, path[j].k, true);
 		}
+	flags_full_block();
 	what = "";
 #undef S
 #undef P
