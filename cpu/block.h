@@ -62,7 +62,7 @@ struct exit_rec {
 };
 
 #define BLOCK_INSNS	64
-#define BLOCK_ROOM	16384		/* host bytes one block may take */
+#define BLOCK_ROOM	32768		/* host bytes one block may take */
 #define BLOCK_MIN	16		/* host bytes it takes at least */
 
 struct jit {
