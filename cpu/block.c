@@ -59,7 +59,8 @@ block_find(uint64_t key, uint32_t mode)
 {
 	struct block *b;
 
-	for (b = jit.hash[bucket(key, mode)]; b; b = b->hash)
+	for (b = __atomic_load_n(&jit.hash[bucket(key, mode)], __ATOMIC_ACQUIRE);
+	    b; b = b->hash)
 		if (b->key == key && b->mode == mode)
 			return b;
 	return NULL;
@@ -107,6 +108,29 @@ ram_page(uint64_t gpa, uint64_t *page)
 	return true;
 }
 
+static uint8_t
+writer_bit(const struct cpu *c)
+{
+	return (uint8_t)(1u << (c->index & 7));
+}
+
+static void
+be_writer(struct cpu *c, uint64_t pg)
+{
+	if (!(jit.wpage[pg] & writer_bit(c)))
+		atomic_fetch_or(&jit.wpage[pg], writer_bit(c));
+}
+
+bool
+block_writer(struct cpu *c, uint64_t pg)
+{
+	if (dirty_code(machine.dirty, pg))
+		return false;
+	/* said first: whoever sets the bit now comes to ask */
+	be_writer(c, pg);
+	return !dirty_code(machine.dirty, pg);
+}
+
 /* Bits of the chunks that page offsets lo to hi - 1 are in. */
 static uint64_t
 chunks(unsigned lo, unsigned hi)
@@ -117,12 +141,17 @@ chunks(unsigned lo, unsigned hi)
 }
 
 uint8_t *
-code_beside(uint64_t gpa, unsigned n)
+code_beside(struct cpu *c, uint64_t gpa, unsigned n)
 {
 	uint64_t pg;
 	unsigned off = gpa & 0xfff;
 
-	if (!ram_page(gpa, &pg) || jit.chunks[pg] & chunks(off, off + n))
+	if (!ram_page(gpa, &pg))
+		return NULL;
+	if (machine.ncpu > 1)
+		be_writer(c, pg);	/* until this store is made */
+	if (__atomic_load_n(&jit.chunks[pg], __ATOMIC_SEQ_CST) &
+	    chunks(off, off + n))
 		return NULL;
 	return machine.ram->base + (pg << 12) + off;
 }
@@ -139,12 +168,13 @@ block_commit(struct block *b, const uint8_t *end)
 	jit.nblk++;
 	jit.n_made++;
 	b->hash = jit.hash[i];
-	jit.hash[i] = b;
 	if (ram_page(b->key, &pg)) {
 		b->page = jit.page[pg];
 		jit.page[pg] = b;
 		jit.chunks[pg] |= chunks(b->lo, b->hi);
 	}
+	/* from here on it is found by those without the lock */
+	__atomic_store_n(&jit.hash[i], b, __ATOMIC_RELEASE);
 }
 
 void
@@ -239,8 +269,9 @@ kill_block(struct block *b)
 }
 
 void
-block_drop(const struct block *b)
+block_drop(struct cpu *c, const struct block *b)
 {
+	jit_exclusive(c);
 	kill_block(&jit.blk[b - jit.blk]);
 }
 
@@ -262,13 +293,18 @@ code_wrote(struct cpu *c, uint64_t off, uint64_t len)
 	uint64_t pg, a, z, last = off + len - 1;
 	struct block *b, **pb;
 
+	/* the store, then the bit: see block_protect() */
+	if (machine.ncpu > 1)
+		atomic_thread_fence(memory_order_seq_cst);
 	for (pg = off >> 12; pg <= last >> 12; pg++) {
 		if (!dirty_code(machine.dirty, pg))
 			continue;
+		jit_lock(c);
 		a = pg == off >> 12 ? off & 0xfff : 0;
 		z = pg == last >> 12 ? last & 0xfff : 0xfff;
 		for (pb = &jit.page[pg]; (b = *pb);) {
 			if (b->lo <= z && b->hi > a) {
+				jit_exclusive(c);
 				kill_block(b);
 				*pb = b->page;
 			} else
@@ -278,6 +314,7 @@ code_wrote(struct cpu *c, uint64_t off, uint64_t len)
 			jit.chunks[pg] = 0;
 			code_bit(pg, false);
 		}
+		jit_unlock(c);
 	}
 }
 
@@ -287,8 +324,13 @@ code_sync_dma(struct cpu *c)
 	struct dirty *d = machine.dirty;
 	uint64_t i, n = (d->npage + 63) / 64, w;
 
-	if (!atomic_exchange(&d->any, 0))
+	if (!d->any && !jit.syncing)
 		return;
+	/* who comes meanwhile waits until it is done */
+	jit_lock(c);
+	jit.syncing = true;
+	if (!atomic_exchange(&d->any, 0))
+		n = 0;
 	for (i = 0; i < n; i++) {
 		if (!d->bits[n + i])
 			continue;
@@ -297,6 +339,8 @@ code_sync_dma(struct cpu *c)
 			code_wrote(c, (i * 64 + (uint64_t)__builtin_ctzll(w))
 			    << 12, 4096);
 	}
+	jit.syncing = false;
+	jit_unlock(c);
 }
 
 struct block *
@@ -351,25 +395,36 @@ block_lazy(const struct block *b, const void *pc)
 	return g >= 0 && g & PC_LAZY;
 }
 
-/* A page is about to hold code: writes to it must take the slow path. */
+/*
+ * The bit, and the chunks that block_commit() noted, come before the look at
+ * who may be writing; those say so before they look at the bit or the chunks.
+ */
 void
 block_protect(struct cpu *c, uint64_t gpa)
 {
 	uint64_t pg;
 	unsigned i;
+	uint8_t w;
 
-	if (!ram_page(gpa, &pg) || dirty_code(machine.dirty, pg))
+	if (!ram_page(gpa, &pg))
 		return;
-	code_bit(pg, true);
-	if (jit.wpage[pg]) {
-		jit.wpage[pg] = 0;
-		for (i = 0; i < machine.ncpu; i++)
+	if (!dirty_code(machine.dirty, pg))
+		code_bit(pg, true);
+	else if (machine.ncpu > 1)
+		atomic_thread_fence(memory_order_seq_cst);
+	w = jit.wpage[pg];
+	if (!w)
+		return;
+	if (w & ~writer_bit(c) || machine.ncpu > 8)
+		jit_exclusive(c);
+	jit.wpage[pg] = 0;
+	for (i = 0; i < machine.ncpu; i++)
+		if (w & writer_bit(machine.cpu[i]))
 			tlb_drop_write(machine.cpu[i], pg << 12);
-	}
 }
 
 void
-block_flush(struct cpu *c)
+block_flush(void)
 {
 	unsigned i, m;
 	uint64_t pg;
@@ -391,12 +446,6 @@ block_flush(struct cpu *c)
 }
 
 void
-code_flush_all(struct cpu *c)
-{
-	block_flush(c);
-}
-
-void
 block_info(FILE *f)
 {
 	uint64_t guest = jit.guest_bytes;
@@ -412,4 +461,6 @@ block_info(FILE *f)
 	    (unsigned long long)jit.n_link);
 	fprintf(f, "cache flushes   %10llu\n",
 	    (unsigned long long)jit.n_flush);
+	fprintf(f, "safe points     %10llu\n",
+	    (unsigned long long)jit.n_exclusive);
 }

@@ -12,8 +12,8 @@
  * All other jumps go through the jump cache (cpu->jc), which is emptied
  * whenever a mapping may have changed.
  *
- * Locking: jit.lock is held while blocks are made, linked or dropped; code
- * memory is recycled only when every other vcpu is out of it (block_flush).
+ * Locking: see smp.c.  What changes blocks needs jit_lock(), what changes the
+ * code or the tables of other vcpus jit_exclusive() as well.
  */
 #ifndef BLOCK_H
 #define BLOCK_H
@@ -87,9 +87,11 @@ struct jit {
 	uint64_t	npage;
 	uint64_t	*chunks;	/* per RAM page: bit of each 64 bytes that
 					 * blocks depend on, or did */
-	uint8_t		*wpage;		/* per RAM page: may be in a write TLB */
-	uint64_t	n_made, n_killed, n_flush, n_link, guest_bytes;
-	int		lock;		/* spin */
+	_Atomic uint8_t	*wpage;		/* per RAM page: vcpus (bit index % 8) that
+					 * may write to it by the fast path */
+	uint64_t	n_made, n_killed, n_flush, n_link, n_exclusive,
+			guest_bytes;
+	_Atomic bool	syncing;	/* code_sync_dma() is not done */
 };
 extern struct jit jit;
 
@@ -105,8 +107,9 @@ codemem_has(const void *rx)
 /* block.c */
 int	block_init(size_t tb_size, const struct ram *);
 struct block *block_find(uint64_t key, uint32_t mode);
-void	block_drop(const struct block *);	/* to be made again */
 struct block *block_next(const struct block *);	/* of the same key and mode */
+/* The rest, but for questions, with jit_lock() held. */
+void	block_drop(struct cpu *, const struct block *);	/* to be made again */
 struct block *block_new(uint64_t key, uint32_t mode);	/* host = free space */
 void	block_commit(struct block *, const uint8_t *end);
 /* It depends on `n` bytes at the start of page gpa2 as well. */
@@ -119,12 +122,22 @@ int	block_guest(const struct block *, const void *rx);
 bool	block_lazy(const struct block *, const void *rx);	/* PC_LAZY there */
 bool	block_room(void);
 /* Where n bytes of a page that holds code are in RAM if they are not among the
- * translated ones; NULL. */
-uint8_t	*code_beside(uint64_t gpa, unsigned n);
-/* Before code from this physical page is translated. */
+ * translated ones; NULL.  Good for one store. */
+uint8_t	*code_beside(struct cpu *, uint64_t gpa, unsigned n);
+/* Stores to this page, which a block is of now, take the slow path from here
+ * on.  Those made before can be seen, those made by it drop the block. */
 void	block_protect(struct cpu *, uint64_t gpa);
-void	block_flush(struct cpu *);	/* everything */
+/* May the vcpu store to this RAM page by the fast path, and be known to? */
+bool	block_writer(struct cpu *, uint64_t page);
+void	block_flush(void);		/* everything; nobody is in it */
 void	block_info(FILE *);
+
+/* smp.c */
+void	jit_lock(struct cpu *);		/* the same vcpu may do so again */
+void	jit_unlock(struct cpu *);
+void	jit_unlock_all(struct cpu *);	/* if held: after cpu_exit_loop() */
+/* With the lock held: all other vcpus are away until it is released. */
+void	jit_exclusive(struct cpu *);
 
 /* check.c */
 bool	check_before(struct cpu *, struct block *);

@@ -49,8 +49,7 @@ code_page(struct cpu *c, uint64_t lin)
 		if (x86_walk(c, lin, ACC_EXEC,
 		    u ? 2 : MODE_MMU(c->mode), &w) < 0)
 			x86_pf(c, lin, w.err);
-		if (machine.dirty->any)
-			code_sync_dma(c);
+		code_sync_dma(c);
 		if (w.page > 4096)
 			c->large[lin >> 36 & 15] |= 1ull << (lin >> 30 & 63);
 		t->page = w.gpa & ~0xfffull;
@@ -78,31 +77,30 @@ code_linear(struct cpu *c)
 	return lin;
 }
 
-static void
-make_room(struct cpu *c)
-{
-	cpu_fpu_flush(c);
-	if (!block_room())
-		block_flush(c);
-	c->n_translate++;
-}
-
 /* The block of one instruction that lies on this page and the next. */
 static struct block *
-crossing(struct cpu *c, uint64_t gpa, const uint8_t *page, bool *global)
+find_crossing(uint64_t gpa, uint32_t mode, uint64_t gpa2)
 {
-	uint64_t lin = code_linear(c), next = (lin | 0xfff) + 1;
-	unsigned n = 4096 - (lin & 0xfff), i;
-	uint32_t mode = c->mode | MODE_CROSS;
+	struct block *b = block_find(gpa, mode | MODE_CROSS);
+
+	while (b && b->gpa2 != gpa2)
+		b = block_next(b);
+	return b;
+}
+
+static struct block *
+crossing(struct cpu *c, uint64_t lin, uint64_t gpa, const uint8_t *page,
+    bool *global)
+{
+	uint64_t next = (lin | 0xfff) + 1;
+	unsigned n = 4096 - (lin & 0xfff);
 	const struct itlbe *t;
-	uint8_t buf[15];
 	struct block *b;
 	struct insn in;
 
 	if (!(c->mode & M_FLAT_CS) || n > 14)
 		return NULL;
-	b = block_find(gpa, mode);
-	if (!b) {
+	if (!block_find(gpa, c->mode | MODE_CROSS)) {
 		cpu_fpu_flush(c);
 		if (x86_decode(c->mode, page + (lin & 0xfff), n, &in) != -1)
 			return NULL;
@@ -110,18 +108,31 @@ crossing(struct cpu *c, uint64_t gpa, const uint8_t *page, bool *global)
 	t = code_page(c, (c->mode & M_SIZE) == M_64 ? next : (uint32_t)next);
 	if (!t->host)
 		return NULL;
-	for (; b; b = block_next(b))
-		if (b->gpa2 == t->page)
-			break;
 	*global = *global && t->global;
+	b = find_crossing(gpa, c->mode, t->page);
 	if (b)
 		return b;
-	for (i = 0; i < 15; i++)
-		buf[i] = i < n ? page[(lin & 0xfff) + i] : t->host[i - n];
-	make_room(c);
-	if (x86_decode(c->mode, buf, 15, &in) <= (int)n || !x86_allowed(c, &in))
-		return NULL;
-	return lift_crossing(c, gpa, page, &in, t->page);
+	cpu_fpu_flush(c);
+	jit_lock(c);
+	b = find_crossing(gpa, c->mode, t->page);
+	if (!b && block_room())
+		b = lift_crossing(c, gpa, page, t->page, t->host);
+	jit_unlock(c);
+	return b;
+}
+
+static struct block *
+make(struct cpu *c, uint64_t gpa, const uint8_t *page)
+{
+	struct block *b;
+
+	cpu_fpu_flush(c);
+	jit_lock(c);
+	b = block_find(gpa, c->mode);
+	if (!b && block_room())
+		b = lift(c, gpa, page);
+	jit_unlock(c);
+	return b;
 }
 
 struct block *
@@ -129,19 +140,18 @@ block_here(struct cpu *c)
 {
 	uint64_t gpa, lin = code_linear(c);
 	const struct itlbe *t = code_page(c, lin);
+	const uint8_t *host = t->host;
 	bool global = t->global;
 	struct block *b;
 
-	if (!t->host)
+	if (!host)
 		return NULL;
 	gpa = t->page | (lin & 0xfff);
 	b = block_find(gpa, c->mode);
 	if (!b)
-		b = crossing(c, gpa, t->host, &global);
-	if (!b) {
-		make_room(c);
-		b = lift(c, gpa, t->host);
-	}
+		b = crossing(c, lin, gpa, host, &global);
+	if (!b)
+		b = make(c, gpa, host);
 	c->ripbase = c->rip - (lin & 0xfff);
 	/* a block knows no limit */
 	if (b && !(c->mode & M_FLAT_CS) &&

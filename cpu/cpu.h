@@ -11,6 +11,7 @@
  *   tlb.c     fast-path TLB and slots: fill, flush
  *   io.c      physical accesses that are not plain RAM; ports
  *   irq.c     shared interrupt page -> PIC, I/O APIC, LAPIC -> vcpu; IPIs
+ *   smp.c     several vcpus: locks and safe points
  *   timer.c   guest time, timers of the placed chips
  *   placed.c  the host (struct dev_host) of the chips linked into this process
  *   info.c    answers to `ask` (info registers, lapic, tlb, jit, mem ...)
@@ -115,7 +116,19 @@ void	placed_reset(void);
 /* ---- block.c: called when guest memory holding code changes */
 void	code_wrote(struct cpu *, uint64_t ram_off, uint64_t len);
 void	code_sync_dma(struct cpu *);	/* drop what dirty->touched names */
-void	code_flush_all(struct cpu *);
+
+/* ---- smp.c */
+/* Where a vcpu is, for the others: at work; waiting inside something that will
+ * go on; parked, halted or between two instructions. */
+enum where { CPU_OUT, CPU_IN, CPU_WAITS };
+/* Around whatever may take long.  Afterwards nothing learnt from the TLB or the
+ * translation cache before is still true. */
+void	cpu_away(struct cpu *, enum where);
+void	cpu_back(struct cpu *);
+/* PAUSE: who is waited for may not have a host CPU. */
+void	cpu_relax(struct cpu *);
+void	cpu_safe_point(struct cpu *);	/* at the top of the run loop */
+void	code_flush(struct cpu *);	/* there too: all translated code */
 
 /* ---- tlb.c */
 void	tlb_flush_all(struct cpu *);			/* incl. global */

@@ -455,7 +455,11 @@ answer(char **argv, FILE *f)
 	}
 	if (strcmp(argv[0], "jit") == 0 && argv[1] != NULL &&
 	    strcmp(argv[1], "flush") == 0) {
-		code_flush_all(machine.cpu[0]);
+		bool ran = vcpu_pause();
+
+		block_flush();
+		if (ran)
+			vcpu_run_all();
 		return 0;
 	}
 	c = argv[1] != NULL ? cpu_number(argv[1]) : NULL;

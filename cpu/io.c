@@ -88,12 +88,14 @@ find(struct cpu *c, enum space space, uint64_t addr)
 void
 io_map_changed(struct cpu *c)
 {
+	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER;
 	const struct map *m = machine.map;
 	uint64_t sum = 0;
 	uint32_t i, n, seq = atomic_load(&m->seq);
 
+	pthread_mutex_lock(&one);
 	if (machine.map_seq == seq)
-		return;
+		goto out;
 	machine.map_seq = seq;
 	n = m->nent;
 	for (i = 0; i < n && i < MAP_MAX; i++)
@@ -107,6 +109,8 @@ io_map_changed(struct cpu *c)
 	}
 	for (i = 0; i < machine.ncpu; i++)
 		cpu_request(machine.cpu[i], REQ_FLUSH);
+out:
+	pthread_mutex_unlock(&one);
 }
 
 void
@@ -115,7 +119,7 @@ io_boundary(struct cpu *c)
 	if (machine.map_seq != machine.map->seq)
 		io_map_changed(c);
 	if (code_stale && atomic_exchange(&code_stale, false))
-		code_flush_all(c);
+		code_flush(c);
 }
 
 uint8_t *
@@ -155,6 +159,14 @@ io_page(struct cpu *c, uint64_t gpa, bool *writable)
 
 /* --------------------------------------------------------------- channels */
 
+/* A round trip to another process follows. */
+static void
+waits(struct cpu *c)
+{
+	cpu_fpu_flush(c);
+	cpu_away(c, CPU_WAITS);
+}
+
 static struct chan_ref *
 chan_of(struct cpu *c, const struct map_ent *e)
 {
@@ -189,8 +201,9 @@ post(struct cpu *c, struct chan_ref *r, unsigned range, uint64_t off,
 
 	if (head - atomic_load_explicit(&g->tail, memory_order_acquire) >=
 	    RING_N) {
-		cpu_fpu_flush(c);
+		waits(c);
 		chan_post(r, c->index, range, off, size, val);
+		cpu_back(c);
 		return;
 	}
 	e = &g->ent[head % RING_N];
@@ -263,9 +276,10 @@ range_read(struct cpu *c, const struct map_ent *ent, uint64_t addr,
 			return ones(size);
 		return load(r->state + off, size);
 	}
-	cpu_fpu_flush(c);
-	return chan_read(r, c->index, e.range, addr - e.base, size) &
-	    ones(size);
+	waits(c);
+	v = chan_read(r, c->index, e.range, addr - e.base, size);
+	cpu_back(c);
+	return v & ones(size);
 }
 
 static void
@@ -304,8 +318,9 @@ range_write(struct cpu *c, const struct map_ent *ent, uint64_t addr,
 		wake(r);
 		return;
 	case RANGE_SYNC:
-		cpu_fpu_flush(c);
+		waits(c);
 		chan_write(r, c->index, e.range, addr - e.base, size, val);
+		cpu_back(c);
 		if (machine.map_seq != machine.map->seq)
 			io_map_changed(c);
 		return;
@@ -335,8 +350,9 @@ config_write(struct cpu *c, unsigned devfn, unsigned reg, unsigned size,
 	r = &machine.chan[owner - 1];
 	if (!r->chan)
 		return;
-	cpu_fpu_flush(c);
+	waits(c);
 	chan_config(r, c->index, devfn, reg, size, val);
+	cpu_back(c);
 	irq_route();
 	if (machine.map_seq != machine.map->seq)
 		io_map_changed(c);
@@ -510,9 +526,10 @@ io_string(struct cpu *c, int write, uint16_t port, unsigned size, void *buf,
 	    ent.kind == RANGE_DOORBELL)) {
 		if (count > SLOT_BUF / size)
 			count = SLOT_BUF / size;
-		cpu_fpu_flush(c);
+		waits(c);
 		i = chan_string(r, c->index, write, ent.range,
 		    port - ent.base, size, buf, count);
+		cpu_back(c);
 		return i < 1 ? 1 : i > count ? count : i;
 	}
 	for (i = 0; i < count; i++) {

@@ -434,8 +434,7 @@ irq_collect(struct cpu *c)
 
 	atomic_exchange(c->poll, 0);
 	io_boundary(c);
-	if (machine.dirty->any)
-		code_sync_dma(c);
+	code_sync_dma(c);
 	pthread_mutex_lock(&irq_mutex);
 	v->collecting = true;
 	timer_run(v);

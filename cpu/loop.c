@@ -6,11 +6,9 @@
  * access) lands at the top of the loop through cpu_exit_loop(); architectural
  * state is then in struct cpu.
  */
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ucontext.h>
-#include <time.h>
 #include <immintrin.h>
 
 #include "x86/jit.h"
@@ -183,63 +181,6 @@ jit_cpu(struct cpu *c)
 	tlb_init(c);
 }
 
-/* ------------------------------------------------------------------- turns */
-
-/*
- * The translation cache and the TLBs of all vcpus are touched without locks:
- * vcpus take turns, in the order they ask.  One that has waited a millisecond
- * makes the running one look up.  With one vcpu nothing of this happens.
- */
-static struct {
-	pthread_mutex_t	m;
-	pthread_cond_t	c;
-	unsigned	next, serving;
-	struct cpu	*running;
-	_Atomic bool	wanted;
-} turn = { .m = PTHREAD_MUTEX_INITIALIZER, .c = PTHREAD_COND_INITIALIZER };
-
-static void
-take_turn(struct cpu *c)
-{
-	struct timespec ts;
-	unsigned t;
-
-	if (machine.ncpu == 1)
-		return;
-	cpu_fpu_flush(c);
-	pthread_mutex_lock(&turn.m);
-	t = turn.next++;
-	while (t != turn.serving) {
-		clock_gettime(CLOCK_REALTIME, &ts);
-		ts.tv_nsec += 1000000;
-		if (ts.tv_nsec >= 1000000000) {
-			ts.tv_nsec -= 1000000000;
-			ts.tv_sec++;
-		}
-		if (pthread_cond_timedwait(&turn.c, &turn.m, &ts) &&
-		    turn.running) {
-			turn.wanted = true;
-			cpu_kick(turn.running);
-		}
-	}
-	turn.running = c;
-	turn.wanted = false;
-	pthread_mutex_unlock(&turn.m);
-}
-
-static void
-end_turn(struct cpu *c)
-{
-	if (machine.ncpu == 1)
-		return;
-	cpu_fpu_flush(c);
-	pthread_mutex_lock(&turn.m);
-	turn.running = NULL;
-	turn.serving++;
-	pthread_cond_broadcast(&turn.c);
-	pthread_mutex_unlock(&turn.m);
-}
-
 /* ------------------------------------------------------------------ blocks */
 
 /* Everything that happens between instructions. False: leave cpu_run. */
@@ -262,13 +203,11 @@ boundary(struct cpu *c)
 		if (req & REQ_SIPI && c->wait_sipi)
 			x86_sipi(c, c->sipi_vector);
 	}
-	if (atomic_load_explicit(c->poll, memory_order_relaxed)) {
+	if (atomic_load_explicit(c->poll, memory_order_relaxed))
 		irq_collect(c);
-		if (turn.wanted) {
-			end_turn(c);
-			take_turn(c);
-		}
-	}
+	cpu_safe_point(c);
+	if (!block_room())
+		code_flush(c);
 	if (c->shadow)			/* one instruction first */
 		return true;
 	if (c->nmi_pending && !c->nmi_blocked && !c->wait_sipi) {
@@ -321,9 +260,9 @@ loop(struct cpu *c)
 		if (!boundary(c))
 			return;
 		if (c->halted || c->wait_sipi) {
-			end_turn(c);
+			cpu_away(c, CPU_OUT);
 			irq_halt(c);
-			take_turn(c);
+			cpu_back(c);
 			link = NULL;
 			continue;
 		}
@@ -348,11 +287,17 @@ loop(struct cpu *c)
 		}
 		if (link && flushes == jit.n_flush && rip == c->rip &&
 		    !((link->from->mode ^ b->mode) & ~MODE_CROSS) &&
-		    link->from->key >> 12 == b->key >> 12)
+		    link->from->key >> 12 == b->key >> 12) {
+			jit_lock(c);
 			block_link(link, b);
+			jit_unlock(c);
+		}
 		c->n_exit++;
 		if (machine.check) {
+			jit_lock(c);
+			jit_exclusive(c);
 			n = run_checked(c, b);
+			jit_unlock(c);
 			if (n == ~0u)
 				continue;
 			x = &jit.ex[n];
@@ -381,9 +326,10 @@ cpu_run(struct cpu *c0)
 {
 	struct cpu *volatile c = c0;
 
-	take_turn(c);
+	cpu_back(c);
 	__builtin_setjmp(c->jb);
+	jit_unlock_all(c);
 	loop(c);
-	end_turn(c);
+	cpu_away(c, CPU_OUT);
 	__atomic_fetch_and(&c->req, ~(uint32_t)REQ_STOP, __ATOMIC_SEQ_CST);
 }

@@ -236,11 +236,8 @@ tlb_fill(struct cpu *c, uint64_t linear, int access, unsigned mmu,
 		if (!writable)
 			return;
 		page = (uint64_t)(p - machine.ram->base) >> 12;
-		if (page < jit.npage) {
-			if (dirty_code(machine.dirty, page))
-				return;
-			jit.wpage[page] = 1;
-		}
+		if (page < jit.npage && !block_writer(c, page))
+			return;
 	}
 	c->n_fill++;
 	if (w->page > 4096)

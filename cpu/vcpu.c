@@ -10,6 +10,7 @@
  * #syscalls recvmsg sendmsg timer_create timer_settime rt_sigaction rt_sigprocmask
  * #syscalls rt_sigreturn gettid exit exit_group clone3 clone arch_prctl madvise
  * #syscalls set_robust_list rseq prctl brk fstat lseek getrandom sigaltstack
+ * #syscalls sched_yield
  */
 #include <bsd/stdlib.h>
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "vcpu.h"
+#include "block.h"
 
 #define ARCH_SET_GS	0x1001
 #define STACK_BYTES	(512 * 1024)
@@ -338,7 +340,7 @@ vcpu_load(void *arg, int fd)
 			s[i].dev->loaded(s[i].d);
 	irq_unlock();
 	irq_loaded();
-	code_flush_all(machine.cpu[0]);
+	block_flush();
 	for (i = 0; i < machine.ncpu; i++) {
 		struct cpu *c = machine.cpu[i];
 
@@ -393,7 +395,7 @@ op_reset(void *arg)
 	x86_boot(machine.cpu[0], b);
 	if (b->mode != BOOT_RESET)
 		irq_virtual_wire();
-	code_flush_all(machine.cpu[0]);
+	block_flush();
 	for (i = 0; i < machine.ncpu; i++)
 		tlb_flush_all(machine.cpu[i]);
 	if (log_on("cpu_reset"))

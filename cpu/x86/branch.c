@@ -9,6 +9,32 @@
 
 #include "jit.h"
 
+/*
+ * A jump that will be linked.  Where other vcpus may be jumping meanwhile its
+ * displacement must not cross eight aligned bytes (smp.c).
+ */
+static void
+align_link(struct emit *e, unsigned opcode_len)
+{
+	if (machine.ncpu > 1)
+		while ((((uintptr_t)e->p + opcode_len) & 7) > 4)
+			e8(e, 0x90);
+}
+
+static uint8_t *
+link_jmp(struct emit *e)
+{
+	align_link(e, 1);
+	return e_jmp(e);
+}
+
+static uint8_t *
+link_jcc(struct emit *e, unsigned cc)
+{
+	align_link(e, 2);
+	return e_jcc(e, cc);
+}
+
 static struct cold *
 cold_exit(struct tr *t, uint8_t *from, int32_t delta, int kind)
 {
@@ -109,7 +135,7 @@ emit_exit(struct tr *t, int32_t delta, int kind)
 		emit_far(t, delta);
 		return;
 	}
-	cold_exit(t, e_jmp(&t->e), delta, kind);
+	cold_exit(t, link_jmp(&t->e), delta, kind);
 }
 
 /* As emit_exit, for a jump that goes backward: polls first. */
@@ -216,7 +242,7 @@ emit_count(struct tr *t, const struct insn *in, int32_t next, int32_t delta)
 		if (in->addrsize == 4)
 			e8(e, 0x67);
 		z = e_jrcxz(e);		/* zero: fall through */
-		cold_exit(t, e_jmp(e), delta,
+		cold_exit(t, link_jmp(e), delta,
 		    delta > t->off[t->i] && delta < 4096 ? EXIT_LINK :
 		    EXIT_LEAVE);
 		e_here8(e, z);
@@ -226,7 +252,7 @@ emit_count(struct tr *t, const struct insn *in, int32_t next, int32_t delta)
 			e8(e, 0x67);
 		z = e_jrcxz(e);
 		/* over the short jump's target */
-		cold_exit(t, e_jmp(e), next, next < 4096 ? EXIT_LINK :
+		cold_exit(t, link_jmp(e), next, next < 4096 ? EXIT_LINK :
 		    EXIT_LEAVE);
 		e_here8(e, z);
 		emit_jump(t, delta);
@@ -254,7 +280,8 @@ branch_insn(struct tr *t, const struct insn *in)
 		return false;
 	if ((cc = jcc_of(in->mnem)) >= 0) {
 		if (delta >= 0 && delta < 4096 && delta > t->off[t->i]) {
-			cold_exit(t, e_jcc(e, (unsigned)cc), delta, EXIT_LINK);
+			cold_exit(t, link_jcc(e, (unsigned)cc), delta,
+			    EXIT_LINK);
 			emit_exit(t, next, EXIT_LINK);
 		} else {
 			taken = e_jcc(e, (unsigned)cc ^ 1);

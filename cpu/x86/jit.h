@@ -121,7 +121,7 @@ void	emit_ea(struct tr *, const struct insn *, const struct operand *,
 bool	site_possible(const struct tr *, const struct insn *,
 	    const struct operand *);
 void	emit_cold(struct tr *);
-void	site_sample(const struct block *, unsigned guest);
+void	site_sample(struct cpu *, const struct block *, unsigned guest);
 
 /* copy.c */
 void	copy_insn(struct tr *, const struct insn *);
@@ -165,7 +165,7 @@ void	note_pc(struct tr *);		/* host code from here is of in[t->i] */
 const struct insn *keep(const struct insn *);	/* as long as blocks are */
 struct block *lift(struct cpu *, uint64_t gpa, const uint8_t *page);
 struct block *lift_crossing(struct cpu *, uint64_t gpa, const uint8_t *page,
-	    const struct insn *, uint64_t gpa2);
+	    uint64_t gpa2, const uint8_t *page2);
 
 /* step.c; scratch code: the last few instructions run one at a time */
 #define SCRATCH_N	8

@@ -7,6 +7,7 @@
  * the block: a write to them drops it.
  */
 #include <Zydis/Zydis.h>
+#include <string.h>
 
 #include "jit.h"
 
@@ -98,6 +99,8 @@ special(uint16_t m)
 	case ZYDIS_MNEMONIC_PREFETCHW: case ZYDIS_MNEMONIC_PREFETCHWT1: case ZYDIS_MNEMONIC_CLFLUSH:
 	case ZYDIS_MNEMONIC_CLFLUSHOPT: case ZYDIS_MNEMONIC_CLWB:
 		return CL_NOTHING;
+	case ZYDIS_MNEMONIC_PAUSE:	/* somebody may be waited for */
+		return machine.ncpu > 1 ? CL_HELPER : CL_COPY;
 	case ZYDIS_MNEMONIC_CLI:
 		return CL_CLI;
 	case ZYDIS_MNEMONIC_PUSH: case ZYDIS_MNEMONIC_POP:
@@ -334,6 +337,12 @@ begin(struct tr *t, struct cpu *c, uint64_t gpa, const uint8_t *page)
 {
 	static struct insn insns[BLOCK_INSNS];
 
+	static uint8_t copy[4096];
+
+	c->n_translate++;
+	/* others may be storing to it until it is protected: see settled() */
+	if (machine.ncpu > 1)
+		page = memcpy(copy, page, sizeof(copy));
 	t->c = c;
 	t->mode = c->mode;
 	t->set = MODE_MMU(c->mode);
@@ -354,7 +363,7 @@ note_pc(struct tr *t)
 }
 
 /* Emit what has been decoded; page offset `off` is behind it. */
-static struct block *
+static void
 finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 {
 	int run;
@@ -406,15 +415,27 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	t->b->lo = (uint16_t)t->lo;
 	t->b->hi = (uint16_t)t->hi;
 	jit.guest_bytes += off - (gpa & 0xfff);
-	block_protect(t->c, gpa);
 	block_commit(t->b, t->e.p);
-	return t->b;
+	block_protect(t->c, gpa);
+}
+
+/* The new block, unless what it was made from has changed before stores to it
+ * were caught. */
+static struct block *
+settled(struct tr *t, const uint8_t *page)
+{
+	unsigned hi = t->hi > 4096 ? 4096 : t->hi;
+
+	if (memcmp(t->page + t->lo, page + t->lo, hi - t->lo) == 0)
+		return t->b;
+	block_drop(t->c, t->b);
+	return NULL;
 }
 
 /*
  * Translate the block at guest-physical `gpa`, whose page is readable at
- * `page`.  NULL: the first instruction does not decode or crosses the page;
- * the caller executes it by x86_step().
+ * `page`.  NULL: the first instruction does not decode, crosses the page or is
+ * being changed; the caller executes it by x86_step().
  */
 struct block *
 lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
@@ -426,7 +447,8 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 
 	begin(t, c, gpa, page);
 	while (t->n < BLOCK_INSNS && off < 4096) {
-		n = x86_decode(c->mode, page + off, 4096 - off, &t->in[t->n]);
+		n = x86_decode(c->mode, t->page + off, 4096 - off,
+		    &t->in[t->n]);
 		if (n <= 0 || !x86_allowed(c, &t->in[t->n]))
 			break;
 		t->off[t->n++] = (uint16_t)off;
@@ -434,24 +456,37 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 		if (ends(t, &t->in[t->n - 1]))
 			break;
 	}
-	return t->n ? finish(t, gpa, off, c->mode) : NULL;
+	if (t->n == 0)
+		return NULL;
+	finish(t, gpa, off, c->mode);
+	return settled(t, page);
 }
 
 /* The same for the one instruction at gpa, which goes on in page gpa2. */
 struct block *
-lift_crossing(struct cpu *c, uint64_t gpa, const uint8_t *page,
-    const struct insn *in, uint64_t gpa2)
+lift_crossing(struct cpu *c, uint64_t gpa, const uint8_t *page, uint64_t gpa2,
+    const uint8_t *page2)
 {
 	static struct tr tr;
 	struct tr *t = &tr;
-	struct block *b;
+	unsigned off = gpa & 0xfff, n = 4096 - off;
+	uint8_t buf[15];
+	int len;
 
 	begin(t, c, gpa, page);
-	t->in[0] = *in;
-	t->off[0] = gpa & 0xfff;
+	memcpy(buf, t->page + off, n);
+	memcpy(buf + n, page2, 15 - n);
+	len = x86_decode(c->mode, buf, 15, &t->in[0]);
+	if (len <= (int)n || !x86_allowed(c, &t->in[0]))
+		return NULL;
+	t->off[0] = (uint16_t)off;
 	t->n = 1;
-	b = finish(t, gpa, (gpa & 0xfff) + in->len, c->mode | MODE_CROSS);
+	finish(t, gpa, off + (unsigned)len, c->mode | MODE_CROSS);
+	block_twin(t->b, gpa2, (unsigned)len - n);
 	block_protect(c, gpa2);
-	block_twin(b, gpa2, (gpa & 0xfff) + in->len - 4096);
-	return b;
+	if (memcmp(buf + n, page2, (unsigned)len - n) != 0) {
+		block_drop(c, t->b);
+		return NULL;
+	}
+	return settled(t, page);
 }

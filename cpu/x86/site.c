@@ -117,17 +117,19 @@ hot_key(const struct block *b, unsigned guest)
 }
 
 void
-site_sample(const struct block *b, unsigned guest)
+site_sample(struct cpu *c, const struct block *b, unsigned guest)
 {
 	uint32_t k = hot_key(b, guest), i = k % 1024, bit = k % HOT_N;
 
+	jit_lock(c);
 	if (sampled[i].key != k)
 		sampled[i].n = 0;
 	sampled[i].key = k;
-	if (++sampled[i].n < 2 || hot[bit / 64] >> (bit % 64) & 1)
-		return;
-	hot[bit / 64] |= 1ull << (bit % 64);
-	block_drop(b);
+	if (++sampled[i].n >= 2 && !(hot[bit / 64] >> (bit % 64) & 1)) {
+		hot[bit / 64] |= 1ull << (bit % 64);
+		block_drop(c, b);
+	}
+	jit_unlock(c);
 }
 
 static bool

@@ -315,6 +315,19 @@ exec_vector(struct cpu *c, const struct insn *in)
 
 /* ------------------------------------------------------------------ native */
 
+/* A locked read-modify-write that is done in several steps: nobody else is at
+ * work until jit_unlock(). */
+static bool
+lock_bus(struct cpu *c, const struct insn *in, const struct operand *m)
+{
+	if (machine.ncpu == 1 || (m->act & 3) != 3 ||
+	    !(in->lock || in->mnem == ZYDIS_MNEMONIC_XCHG))
+		return false;
+	jit_lock(c);
+	jit_exclusive(c);
+	return true;
+}
+
 /*
  * BT, BTS, BTR, BTC on memory with the bit number in a register, which moves
  * the operand by any distance (SDM 2).  Always atomic where it is RAM.
@@ -324,7 +337,7 @@ bit_string(struct cpu *c, const struct insn *in)
 {
 	const struct operand *m = &in->op[0];
 	unsigned size = in->opsize, mmu = MODE_MMU(c->mode), bit;
-	bool rd = in->mnem == ZYDIS_MNEMONIC_BT, old;
+	bool rd = in->mnem == ZYDIS_MNEMONIC_BT, old, locked;
 	int acc = rd ? ACC_READ : ACC_WRITE;
 	uint64_t lin, ea, mask, v;
 	uint8_t *p;
@@ -359,6 +372,7 @@ bit_string(struct cpu *c, const struct insn *in)
 	} else {
 		if (!rd)
 			x86_probe(c, lin, size, ACC_WRITE, mmu);
+		locked = lock_bus(c, in, m);
 		v = x86_ld(c, lin, size, mmu);
 		old = v & mask;
 		if (in->mnem == ZYDIS_MNEMONIC_BTS)
@@ -369,6 +383,8 @@ bit_string(struct cpu *c, const struct insn *in)
 			v ^= mask;
 		if (!rd)
 			x86_st(c, lin, size, v, mmu);
+		if (locked)
+			jit_unlock(c);
 	}
 	c->eflags = old ? c->eflags | FL_CF : c->eflags & ~(uint64_t)FL_CF;
 	return true;
@@ -381,6 +397,7 @@ native(struct cpu *c, const struct insn *in)
 	unsigned i, mmu = MODE_MMU(c->mode), size, acc;
 	uint64_t ea, lin;
 	uint8_t *p, *buf;
+	bool locked;
 
 	if (in->mnem != ZYDIS_MNEMONIC_LEA)
 		for (i = 0; i < in->nop; i++)
@@ -405,6 +422,7 @@ native(struct cpu *c, const struct insn *in)
 	buf = (uint8_t *)c->bounce + (lin & 63);
 	if (acc == ACC_WRITE)
 		x86_probe(c, lin, size, ACC_WRITE, mmu);
+	locked = lock_bus(c, in, m);
 	/* an x87 store does not store if it raises an unmasked exception */
 	if (m->act & 1 || !(m->act & 2) ||
 	    (in->opcode >= 0xd8 && in->opcode <= 0xdf)) {
@@ -427,6 +445,8 @@ native(struct cpu *c, const struct insn *in)
 		} else
 			x86_st_bytes(c, lin, buf, size, mmu);
 	}
+	if (locked)
+		jit_unlock(c);
 done:
 	c->rip = (c->rip + in->len) & rip_mask(c);
 }
@@ -499,7 +519,7 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	uint8_t *p;
 
 	if (how & MISS_SAMPLE) {
-		site_sample(b, (unsigned)block_guest(b, ret));
+		site_sample(c, b, (unsigned)block_guest(b, ret));
 		return 0;
 	}
 	c->rip = (c->ripbase + (uint64_t)block_guest(b, ret)) &
@@ -518,7 +538,7 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 			c->save[1] |= 2;
 			return 0;
 		}
-		if (acc == ACC_WRITE && (p = code_beside(w.gpa, size)))
+		if (acc == ACC_WRITE && (p = code_beside(c, w.gpa, size)))
 			return (uint64_t)p - linear;
 	}
 	c->n_io++;

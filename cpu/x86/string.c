@@ -311,6 +311,9 @@ ins(struct str *s, uint64_t n)
 		if (k > 1 && fits(s, ES, reg(s, RDI), k * s->size) &&
 		    (q = x86_host(c, b, ACC_WRITE, s->mmu)) != NULL) {
 			k = io_string(c, 0, port, s->size, q, (unsigned)k);
+			/* it may have become code while we waited */
+			code_wrote(c, (uint64_t)(q - machine.ram->base),
+			    k * s->size);
 			advance(s, RDI, (int64_t)(k * s->size));
 			return k;
 		}

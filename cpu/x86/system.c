@@ -720,6 +720,9 @@ exec_system(struct cpu *c, const struct insn *in)
 			c->eflags &= ~(uint64_t)FL_AC;
 		x86_mode(c);
 		break;
+	case ZYDIS_MNEMONIC_PAUSE:
+		cpu_relax(c);
+		break;
 	case ZYDIS_MNEMONIC_HLT:
 		cpl0(c);
 		c->halted = 1;

@@ -144,6 +144,7 @@ struct cpu {
 	uint64_t	eflags;		/* in translated code: all but FL_STATUS */
 	uint32_t	mode;
 	uint32_t	req;		/* REQ_*, atomic */
+	_Atomic uint32_t where;		/* smp.c: enum where */
 	_Atomic uint32_t *poll;		/* irq_page.cpu[index].poll */
 	uint64_t	save[9];	/* emitted code's spill places */
 	uint16_t	lazy;		/* status flags put away: x86/flags.c */
@@ -168,6 +169,7 @@ struct cpu {
 	uint8_t		sipi_vector;
 	uint8_t		xlive;		/* guest FPU state is in host registers */
 	_Atomic bool	irq_ready;	/* an interrupt could be taken */
+	uint8_t		pauses;		/* PAUSEs executed, modulo 256 */
 	uint8_t		sample;		/* slot refills, modulo 256 */
 	bool		high_local;	/* upper-half page in the TLB, not global */
 	/* exception being delivered, for double faults: -1 none */

@@ -121,7 +121,7 @@ handlers(void)
 {
 	unsigned v;
 
-	code_flush_all(c);
+	block_flush();
 	memset(at(HANDLER), 0xf4, 4096);
 	for (v = 0; v < 256; v++)
 		if (c->efer & EFER_LMA)

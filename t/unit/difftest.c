@@ -248,7 +248,7 @@ main(int argc, char **argv)
 		pc += 128;
 		if (pc >= CODE + CODE_N) {
 			pc = CODE;
-			code_flush_all(cpu);
+			block_flush();
 		}
 		if (rnd() % 512 == 0)
 			tlb_flush_all(cpu);

@@ -56,9 +56,19 @@ code_sync_dma(struct cpu *c)
 }
 
 void
-code_flush_all(struct cpu *c)
+code_flush(struct cpu *c)
 {
 	n_codeflush++;
+}
+
+void
+cpu_away(struct cpu *c, enum where where)
+{
+}
+
+void
+cpu_back(struct cpu *c)
+{
 }
 
 int

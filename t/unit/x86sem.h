@@ -368,7 +368,7 @@ static inline int
 op_(const char *bytes, size_t n)
 {
 	memcpy(at(c->seg[CS].base + c->rip), bytes, n);
-	code_flush_all(c);
+	block_flush();
 	return raised(step_, NULL);
 }
 #define OP(s)	op_(s, sizeof(s) - 1)
