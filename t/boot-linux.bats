@@ -10,25 +10,6 @@ teardown() {
 	vm_teardown
 }
 
-# quiet_kernel: no line of the kernel's in the console output looks like trouble
-quiet_kernel() {
-	local bad
-	bad=$(printf '%s\n' "$output" | grep -E '^\[ *[0-9]+\.[0-9]+\]' |
-		grep -E \
-'\bBUG\b|Oops|Call Trace|WARNING:|[Ll]ockup|unstable|rcu.*stall|Unable to handle|general protection|segfault|I/O error|ACPI.*[Ee]rror|ACPI BIOS|not responding|timed out|timeout waiting|[Ss]purious|nobody cared|clocksource.*skew|alibration failed|Firmware Bug|irq.*unhandled|IO-APIC.*(fail|err)|MP-BIOS' || true)
-	[ -z "$bad" ] || {
-		printf 'the kernel says:\n%s\n' "$bad"
-		return 1
-	}
-}
-
-seen() {
-	printf '%s\n' "$output" | grep -qE -- "$1" || {
-		printf 'not seen: %s in\n%s\n' "$1" "$output"
-		return 1
-	}
-}
-
 look='cat /proc/cpuinfo /proc/interrupts; for d in /sys/bus/pci/devices/*; do echo pci ${d##*/} $(cat $d/vendor $d/device $d/class); done; echo mem $(sed -n s/^MemTotal://p /proc/meminfo); echo clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource); uname -r'
 
 @test "cloud kernel: cpuinfo, interrupts, PCI, clean dmesg, poweroff" {

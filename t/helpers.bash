@@ -80,8 +80,8 @@ no_process() {
 	[ -z "$(of_vm "$1")" ]
 }
 
-# boot OPTIONS -- KERNEL COMMAND LINE: run a guest to its end; $output is its
-# console, $status vm-run's
+# boot OPTIONS -- KERNEL COMMAND LINE: run a guest to its end, or for $limit (300)
+# seconds; $output is its console, $status vm-run's
 boot() {
 	local opts=()
 	while [ "$1" != -- ]; do
@@ -89,7 +89,26 @@ boot() {
 		shift
 	done
 	shift
-	run timeout -k 5 300 vm-run -nographic "${opts[@]}" \
+	run timeout -k 5 "${limit:-300}" vm-run -nographic "${opts[@]}" \
 		-append "console=ttyS0 $*" </dev/null
 	output=${output//$'\r'/}
+}
+
+# quiet_kernel: no line of the kernel's in the console output looks like trouble
+quiet_kernel() {
+	local bad
+	bad=$(printf '%s\n' "$output" | grep -E '^\[ *[0-9]+\.[0-9]+\]' |
+		grep -E \
+'\bBUG\b|Oops|Call Trace|WARNING:|[Ll]ockup|unstable|rcu.*stall|Unable to handle|general protection|segfault|I/O error|ACPI.*[Ee]rror|ACPI BIOS|not responding|timed out|timeout waiting|[Ss]purious|nobody cared|clocksource.*skew|alibration failed|Firmware Bug|irq.*unhandled|IO-APIC.*(fail|err)|MP-BIOS' || true)
+	[ -z "$bad" ] || {
+		printf 'the kernel says:\n%s\n' "$bad"
+		return 1
+	}
+}
+
+seen() {
+	printf '%s\n' "$output" | grep -qE -- "$1" || {
+		printf 'not seen: %s in\n%s\n' "$1" "$output"
+		return 1
+	}
 }
