@@ -10,13 +10,18 @@
 
 struct jit jit;
 
+#define GRAIN	512
+
 static void *
 reserve(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, bytes, MADV_HUGEPAGE);	/* read at random */
+	return p;
 }
 
 int
@@ -38,7 +43,8 @@ block_init(size_t tb_size, const struct ram *ram)
 	jit.page = reserve(jit.npage * sizeof(*jit.page));
 	jit.wpage = reserve(jit.npage);
 	jit.chunks = reserve(jit.npage * sizeof(*jit.chunks));
-	if (!jit.blk || !jit.ex || !jit.ins || !jit.pc || !jit.hash || !jit.page ||
+	jit.at = reserve(jit.size / GRAIN * sizeof(*jit.at));
+	if (!jit.at || !jit.blk || !jit.ex || !jit.ins || !jit.pc || !jit.hash || !jit.page ||
 	    !jit.wpage || !jit.chunks) {
 		errno = ENOMEM;
 		return -1;
@@ -80,7 +86,8 @@ block_next(const struct block *a)
 bool
 block_room(void)
 {
-	return jit.used + BLOCK_ROOM <= jit.size && jit.nblk + 2 < jit.maxblk &&
+	return jit.used + BLOCK_ROOM <= jit.cold &&
+	    jit.cold_used + BLOCK_ROOM <= jit.size && jit.nblk + 2 < jit.maxblk &&
 	    jit.nex + 2 * BLOCK_INSNS <= jit.maxex &&
 	    jit.npc + 8 * BLOCK_INSNS <= jit.maxpc &&
 	    jit.nins + BLOCK_INSNS <= jit.maxins;
@@ -92,7 +99,8 @@ block_new(uint64_t key, uint32_t mode)
 	struct block *b = &jit.blk[jit.nblk];
 
 	*b = (struct block){ .key = key, .mode = mode,
-		.host = jit.rw + jit.used, .pc = jit.pc + jit.npc };
+		.host = jit.rw + jit.used, .cold = jit.rw + jit.cold_used,
+		.pc = jit.pc + jit.npc };
 	return b;
 }
 
@@ -156,15 +164,37 @@ code_beside(struct cpu *c, uint64_t gpa, unsigned n)
 	return machine.ram->base + (pg << 12) + off;
 }
 
+/* Code of this block is at `p`. */
+static void
+note_at(const struct block *b, const uint8_t *p, uint32_t len)
+{
+	size_t i = (size_t)(p - jit.rw) / GRAIN;
+
+	for (; len && i <= (size_t)(p + len - 1 - jit.rw) / GRAIN; i++)
+		if (!jit.at[i])
+			jit.at[i] = (uint32_t)(b - jit.blk) + 1;
+}
+
+static void
+forget_at(size_t from, size_t to)
+{
+	size_t i;
+
+	for (i = from / GRAIN; i * GRAIN < to; i++)
+		jit.at[i] = 0;
+}
+
 void
-block_commit(struct block *b, const uint8_t *end)
+block_commit(struct block *b)
 {
 	unsigned i = bucket(b->key, b->mode);
 	uint64_t pg;
 
-	b->host_len = (uint32_t)(end - b->host);
-	jit.used = (size_t)(end - jit.rw + 15) & ~15ul;
+	jit.used = (size_t)(b->host + b->host_len - jit.rw + 15) & ~15ul;
+	jit.cold_used = (size_t)(b->cold + b->cold_len - jit.rw);
 	jit.npc += b->npc;
+	note_at(b, b->host, b->host_len);
+	note_at(b, b->cold, b->cold_len);
 	jit.nblk++;
 	jit.n_made++;
 	b->hash = jit.hash[i];
@@ -188,7 +218,8 @@ block_twin(struct block *b, uint64_t gpa2, unsigned n)
 		return;
 	/* found by no pc, as it has no code; by no key, as it is not hashed */
 	*t = (struct block){ .key = gpa2, .mode = b->mode, .hi = (uint16_t)n,
-		.host = jit.rw + jit.used, .twin = b, .page = jit.page[pg] };
+		.host = jit.rw + jit.used, .cold = jit.rw + jit.cold_used,
+		.twin = b, .page = jit.page[pg] };
 	jit.page[pg] = t;
 	jit.chunks[pg] |= chunks(0, n);
 	jit.nblk++;
@@ -202,12 +233,6 @@ exit_new(struct block *b, int kind, int32_t delta)
 	*x = (struct exit_rec){ .from = b, .kind = (uint8_t)kind,
 		.delta = delta };
 	return x;
-}
-
-static uint8_t *
-rx(uint8_t *rw)
-{
-	return rw + jit.rx_off;
 }
 
 void
@@ -347,26 +372,31 @@ struct block *
 block_of(const void *pc)
 {
 	const uint8_t *p = (const uint8_t *)pc - jit.rx_off;
-	uint32_t lo = 0, hi = jit.nblk, mid;
+	bool cold = p >= jit.rw + jit.cold;
+	struct block *b;
+	uint32_t i;
 
 	if (p < jit.rw + jit.base || p >= jit.rw + jit.size)
 		return NULL;
-	while (lo < hi) {
-		mid = (lo + hi) / 2;
-		if (jit.blk[mid].host <= p)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (lo == 0 || p >= jit.blk[lo - 1].host + jit.blk[lo - 1].host_len)
+	i = jit.at[(size_t)(p - jit.rw) / GRAIN];
+	if (i == 0)
 		return NULL;
-	return &jit.blk[lo - 1];
+	for (i--; i < jit.nblk; i++) {
+		b = &jit.blk[i];
+		if (p < (cold ? b->cold : b->host))
+			return NULL;
+		if (p < (cold ? b->cold + b->cold_len : b->host + b->host_len))
+			return b;
+	}
+	return NULL;
 }
 
 static int
 pc_find(const struct block *b, const void *pc)
 {
-	uint32_t off = (uint32_t)((const uint8_t *)pc - rx(b->host));
+	const uint8_t *p = (const uint8_t *)pc - jit.rx_off;
+	uint32_t off = p >= jit.rw + jit.cold ?
+	    PC_COLD | (uint32_t)(p - b->cold) : (uint32_t)(p - b->host);
 	int lo = 0, hi = b->npc, mid;
 
 	while (lo < hi) {
@@ -438,7 +468,10 @@ block_flush(void)
 	for (i = 0; i < jit.nhash; i++)
 		jit.hash[i] = NULL;
 	jit.nblk = jit.nex = jit.npc = jit.nins = 0;
+	forget_at(jit.base, jit.used);
+	forget_at(jit.cold, jit.cold_used);
 	jit.used = jit.base;
+	jit.cold_used = jit.cold;
 	jit.n_flush++;
 	for (i = 0; i < machine.ncpu; i++)
 		for (m = 0; m < MMU_N; m++)
@@ -451,7 +484,9 @@ block_info(FILE *f)
 	uint64_t guest = jit.guest_bytes;
 
 	fprintf(f, "blocks          %10u of %u\n", jit.nblk, jit.maxblk);
-	fprintf(f, "code bytes      %10zu of %zu\n", jit.used, jit.size);
+	fprintf(f, "code bytes      %10zu of %zu\n", jit.used, jit.cold);
+	fprintf(f, "cold code bytes %10zu of %zu\n", jit.cold_used - jit.cold,
+	    jit.size - jit.cold);
 	fprintf(f, "guest bytes     %10llu\n", (unsigned long long)guest);
 	fprintf(f, "translated      %10llu blocks\n",
 	    (unsigned long long)jit.n_made);

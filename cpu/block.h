@@ -22,21 +22,23 @@
 #include "x86/x86.h"
 
 struct pcmap { uint16_t host, guest; };	/* host offset -> page offset of insn */
+#define PC_COLD	0x8000	/* or-ed to host: offset in the cold code */
 #define PC_LAZY	0x8000	/* or-ed to guest: its flags are in cpu->lazy */
 
 struct block {
 	uint64_t	key;		/* physical address of the first byte */
 	uint32_t	mode;
+	struct block	*hash;		/* bucket chain */
 	uint16_t	lo, hi;		/* page offsets this block depends on */
 	uint8_t		*host;		/* writable view */
 	uint8_t		*entry;		/* the same for who comes through the
 					 * jump cache, */
 	uint8_t		*link;		/* and for linked jumps */
-	uint32_t	host_len;
+	uint8_t		*cold;		/* what is seldom run, elsewhere */
+	uint32_t	host_len, cold_len;
 	uint16_t	ninsn, npc;
 	uint16_t	live_out;	/* status flags that matter after it */
 	struct pcmap	*pc;
-	struct block	*hash;		/* bucket chain */
 	struct block	*page;		/* other blocks of the page */
 	struct exit_rec	*in;		/* links that jump here */
 	bool		dead;
@@ -69,7 +71,12 @@ struct jit {
 	/* code memory: `rw` is written, rw + rx_off is executed */
 	uint8_t		*rw;
 	int64_t		rx_off;
-	size_t		size, used, base;	/* base: end of the stubs */
+	size_t		size;
+	/* offsets: stubs to base, blocks to used, their cold code from cold to
+	 * cold_used, so that what runs lies close together */
+	size_t		base, used, cold, cold_used;
+	uint32_t	*at;		/* per GRAIN bytes of code: 1 + the number of
+					 * the first block in them, 0: none yet */
 	uint8_t		*scratch;	/* for step.c, per vcpu */
 	const uint8_t	*stub_exit;	/* leave; r9: exit record number */
 	/* blocks and records, thrown away together */
@@ -111,7 +118,7 @@ struct block *block_next(const struct block *);	/* of the same key and mode */
 /* The rest, but for questions, with jit_lock() held. */
 void	block_drop(struct cpu *, const struct block *);	/* to be made again */
 struct block *block_new(uint64_t key, uint32_t mode);	/* host = free space */
-void	block_commit(struct block *, const uint8_t *end);
+void	block_commit(struct block *);	/* host_len and cold_len are set */
 /* It depends on `n` bytes at the start of page gpa2 as well. */
 void	block_twin(struct block *, uint64_t gpa2, unsigned n);
 struct exit_rec *exit_new(struct block *, int kind, int32_t delta);

@@ -4,22 +4,22 @@
  */
 #include "x86/jit.h"
 
+/* First entry of its line; stub.c has the same. */
 static unsigned
-jc_index(uint64_t rip)
+jc_line(uint64_t rip)
 {
 	uint64_t h = 0;
 
 	__asm__("crc32q %1, %0" : "+r"(h) : "r"(rip));
-	return h & (JC_N - 1);
+	return h / 16 & (JC_N - JC_WAYS);
 }
 
 /* From now on emitted code finds the block by itself. */
 static void
 jc_put(struct cpu *c, const struct block *b, bool global)
 {
-	unsigned set = MODE_MMU(c->mode), i = jc_index(c->rip);
+	unsigned set = MODE_MMU(c->mode), i = jc_line(c->rip), bit, k;
 	struct jcache *j = &c->jc[set];
-	unsigned bit;
 
 	if (!(c->mode & M_FLAT_CS) || (c->mode & M_SIZE) == M_16)
 		return;
@@ -27,13 +27,14 @@ jc_put(struct cpu *c, const struct block *b, bool global)
 		jc_flush(c, set);
 		c->jc_mode[set] = c->mode;
 	}
+	for (k = JC_WAYS - 1; k > 0; k--)
+		j->e[i + k] = j->e[i + k - 1];
 	j->e[i].tag = c->rip;
 	j->e[i].host = (uint64_t)(b->entry + jit.rx_off);
-	j->e[i].ripbase = c->ripbase;
 	bit = jc_page_bit(c->ripbase >> 12);
 	j->pages[bit / 64] |= 1ull << (bit % 64);
 	if (!global)
-		flush_log(&c->jc_log[set], (uint16_t)i);
+		flush_log(&c->jc_log[set], (uint16_t)i);	/* the line */
 }
 
 /* Page of code at a linear address, its bytes or NULL if it is not memory. */
@@ -165,18 +166,21 @@ block_here(struct cpu *c)
 const uint8_t *
 jit_next(struct cpu *c)
 {
-	unsigned set = MODE_MMU(c->mode), i;
-	const uint8_t *to;
+	unsigned set = MODE_MMU(c->mode), i, k;
+	const uint8_t *to = NULL;
 	struct block *b;
 
 	if (c->req || c->halted || c->wait_sipi || c->shadow ||
 	    c->exc_pending >= 0 || c->mode & (M_TF | M_BRK) || machine.check ||
 	    atomic_load_explicit(c->poll, memory_order_relaxed))
 		goto leave;
-	i = jc_index(c->rip);
-	if (c->jc_mode[set] == c->mode && c->jc[set].e[i].tag == c->rip) {
-		c->ripbase = c->jc[set].e[i].ripbase;
-		to = (const uint8_t *)c->jc[set].e[i].host;
+	i = jc_line(c->rip);
+	if (c->jc_mode[set] == c->mode)
+		for (k = 0; k < JC_WAYS && !to; k++)
+			if (c->jc[set].e[i + k].tag == c->rip)
+				to = (const uint8_t *)c->jc[set].e[i + k].host;
+	if (to) {
+		c->ripbase = c->rip & ~0xfffull;
 	} else {
 		c->n_find++;
 		b = block_here(c);

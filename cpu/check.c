@@ -145,10 +145,26 @@ dump(struct cpu *c, struct block *b)
 	fprintf(stderr, "\n");
 }
 
+/* Does the block go on at this page offset? */
+static bool
+goes_on(const struct block *b, const struct insn *in, uint64_t off)
+{
+	unsigned i;
+
+	if (insn_class(b->mode, in) == CL_BRANCH &&
+	    !branch_direct(b->mode, in))
+		return false;
+	for (i = 0; i < b->npc; i++)
+		if ((b->pc[i].guest & ~PC_LAZY) == off)
+			return true;
+	return false;
+}
+
 /* The stepped run of block b. True: compare afterwards. */
 bool
 check_before(struct cpu *c, struct block *b)
 {
+	uint64_t base = c->rip - (b->key & 0xfff), was;
 	struct insn in;
 	unsigned i;
 
@@ -160,7 +176,8 @@ check_before(struct cpu *c, struct block *b)
 	k.rip = c->rip;
 	k.x = c->xsave;
 	k.stepping = true;
-	for (i = 0; i < b->ninsn; i++) {
+	do {
+		was = c->rip;
 		cpu_fpu_flush(c);
 		x86_fetch(c, &in);
 		if (!prepare(c, &in)) {
@@ -169,7 +186,7 @@ check_before(struct cpu *c, struct block *b)
 		}
 		cpu_fpu_flush(c);
 		x86_run_insn(c, &in);
-	}
+	} while (c->rip > was && goes_on(b, &in, c->rip - base));
 	cpu_fpu_flush(c);
 	memcpy(k.gpr1, c->gpr, sizeof(k.gpr1));
 	k.eflags1 = c->eflags;

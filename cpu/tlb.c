@@ -67,14 +67,15 @@ static void
 jc_flush_nonglobal(struct cpu *c, unsigned set)
 {
 	struct flush_log *l = &c->jc_log[set];
-	unsigned i;
+	unsigned i, k;
 
 	if (l->n > FLUSH_LOG) {
 		jc_flush(c, set);
 		return;
 	}
 	for (i = 0; i < l->n; i++)
-		c->jc[set].e[l->i[i]].tag = EMPTY;
+		for (k = 0; k < JC_WAYS; k++)
+			c->jc[set].e[l->i[i] + k].tag = EMPTY;
 	l->n = 0;
 }
 

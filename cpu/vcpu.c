@@ -460,6 +460,7 @@ make_cpus(void)
 
 		if (!v || c == MAP_FAILED)
 			return -1;
+		madvise(c, sizeof(*c), MADV_HUGEPAGE);	/* the TLB in it */
 		c->index = c->apic_id = i;
 		c->m = &machine;
 		c->irq = v;

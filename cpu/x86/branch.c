@@ -41,7 +41,7 @@ cold_exit(struct tr *t, uint8_t *from, int32_t delta, int kind)
 	struct cold *k = &t->cold[t->ncold++];
 
 	*k = (struct cold){ .kind = COLD_EXIT, .from = from, .live = t->saved &&
-		t->live[t->n] ? FLAGS_LAZY : FLAGS_HOST };
+		t->after[t->i] ? FLAGS_LAZY : FLAGS_HOST };
 	k->exit = exit_new(t->b, kind, delta);
 	if (kind == EXIT_LINK)
 		k->exit->patch = from;
@@ -73,7 +73,7 @@ emit_poll(struct tr *t, int32_t delta)
 	uint8_t *ok;
 
 	e_ld_gs(e, S1, GS(poll));
-	if (!t->live[t->n] || t->saved) {
+	if (!t->after[t->i] || t->saved) {
 		e8(e, 0x41); e8(e, 0x83); e8(e, 0x39); e8(e, 0); /* cmpl $0,(r9) */
 		cold_exit(t, e_jcc(e, 5), delta, EXIT_LEAVE);
 	} else {
@@ -227,6 +227,23 @@ jcc_of(uint16_t m)
 	return -1;
 }
 
+bool
+branch_direct(uint32_t mode, const struct insn *in)
+{
+	return (jcc_of(in->mnem) >= 0 || in->mnem == ZYDIS_MNEMONIC_JMP) &&
+	    in->op[0].type == OP_IMM &&
+	    (in->opsize == 2) == ((mode & M_SIZE) == M_16) &&
+	    in->op[0].disp == (int32_t)in->op[0].disp;
+}
+
+/* A jump of this block to an instruction further on in it. */
+static void
+inner(struct tr *t, uint8_t *rel)
+{
+	t->fix[t->nfix].rel = rel;
+	t->fix[t->nfix++].to = t->to[t->i];
+}
+
 /* jcxz, jecxz, jrcxz, loop: on a taken jump control falls into the code after
  * this call, otherwise it jumps over it; returns the place to patch (rel8). */
 static bool
@@ -279,20 +296,26 @@ branch_insn(struct tr *t, const struct insn *in)
 	if (o->type == OP_IMM && o->disp != (int32_t)o->disp)
 		return false;
 	if ((cc = jcc_of(in->mnem)) >= 0) {
-		if (delta >= 0 && delta < 4096 && delta > t->off[t->i]) {
+		if (t->to[t->i]) {
+			inner(t, e_jcc(e, (unsigned)cc));
+		} else if (delta < 4096 && delta > t->off[t->i]) {
 			cold_exit(t, link_jcc(e, (unsigned)cc), delta,
 			    EXIT_LINK);
-			emit_exit(t, next, EXIT_LINK);
 		} else {
 			taken = e_jcc(e, (unsigned)cc ^ 1);
 			emit_jump(t, delta);
 			e_patch(taken, e->p);
-			emit_exit(t, next, EXIT_LINK);
 		}
-		return t->ended = true;
+		return true;
 	}
 	switch (in->mnem) {
 	case ZYDIS_MNEMONIC_JMP:
+		if (t->to[t->i] == t->i + 1)
+			return true;
+		if (t->to[t->i]) {
+			inner(t, e_jmp(e));
+			return t->ended = true;
+		}
 		if (o->type == OP_IMM) {
 			emit_jump(t, delta);
 			return t->ended = true;

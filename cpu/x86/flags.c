@@ -57,23 +57,26 @@ flags_encode(uint64_t fl)
 static uint16_t
 through(const struct tr *t, int i)
 {
-	return t->live[i + 1] & ~kills(&t->in[i]);
+	return t->after[i] & ~kills(&t->in[i]);
 }
 
-/* Does the block's end pass flags through the jump cache, or to nobody? */
+/* Does control, leaving behind instruction i, pass flags through the jump cache,
+ * or to nobody? */
 static bool
-ends_lazy(const struct tr *t)
+leaves_lazy(const struct tr *t, int i)
 {
-	const struct insn *in = &t->in[t->n - 1];
-	int64_t to = t->off[t->n];
+	const struct insn *in = &t->in[i];
+	int64_t to = t->off[i] + in->len;
 
 	if (insn_class(t->mode, in) == CL_BRANCH) {
 		if (in->op[0].type != OP_IMM ||
 		    in->mnem == ZYDIS_MNEMONIC_RET)
 			return true;
+		if (t->to[i])
+			return !t->after[i];
 		to += in->op[0].disp;
 	}
-	return !t->live[t->n] || to < 0 || to > 4095;
+	return !t->after[i] || to < 0 || to > 4095;
 }
 
 /*
@@ -91,6 +94,8 @@ worth(const struct tr *t)
 		const struct insn *in = &t->in[i];
 		enum class k = insn_class(t->mode, in);
 
+		if (i > t->i && t->join[i])
+			break;
 		if (k == CL_HELPER || k == CL_END || k == CL_CLI ||
 		    in->fl_read & t->live[i])
 			break;
@@ -102,10 +107,10 @@ worth(const struct tr *t)
 			n += in->op[j].type == OP_MEM;
 		if (!through(t, i))
 			return true;
+		if (k == CL_BRANCH || i == t->n - 1)
+			return n > 1 || leaves_lazy(t, i);
 	}
-	if (i == t->i)
-		return false;
-	return n > 1 || (i == t->n && ends_lazy(t));
+	return i > t->i && n > 1;
 }
 
 /* A memory check is about to use the host's flags.  May they be used? */
@@ -133,7 +138,7 @@ flags_sync(struct tr *t)
 	if (!t->saved)
 		return;
 	if (k == CL_BRANCH)
-		back = in->fl_read || !ends_lazy(t);
+		back = in->fl_read || !leaves_lazy(t, t->i);
 	else if (k == CL_COPY || k == CL_STACK || k == CL_NOTHING)
 		back = in->fl_read & t->live[t->i] ||
 		    (in->fl_write && through(t, t->i));

@@ -162,7 +162,7 @@ emit_bits(struct tr *t, const struct insn *in)
 	uint16_t was = t->live[t->i];
 
 	/* clobbers the flags it leaves undefined, and ZF */
-	if (n == 16 || t->live[t->i + 1] & ~in->fl_write ||
+	if (n == 16 || t->after[t->i] & ~in->fl_write ||
 	    in->addrsize != 8)
 		return false;
 	emit_ea(t, in, &in->op[0], S1, true);

@@ -64,11 +64,17 @@ struct tr {
 	struct insn	*in;		/* of BLOCK_INSNS */
 	uint16_t	off[BLOCK_INSNS + 1];
 	uint16_t	live[BLOCK_INSNS + 1];	/* flags live before insn i */
+	uint16_t	after[BLOCK_INSNS + 1];	/* behind it, whichever way */
+	uint8_t		to[BLOCK_INSNS];	/* insn it jumps to, 0: none here */
+	bool		join[BLOCK_INSNS + 1];	/* something jumps to insn i */
+	struct { uint8_t *rel; int to; } fix[BLOCK_INSNS];	/* those jumps */
+	int		nfix;
 	int		i;		/* being emitted */
 	unsigned	lo, hi;		/* page bytes looked at */
 	struct cold	cold[8 * BLOCK_INSNS];
 	int		ncold;
 	bool		saved;		/* flags are in cpu->lazy */
+	bool		in_cold;	/* emitting what is seldom run */
 	bool		fixed;		/* cold code: they stay where they are */
 	void		*bounce;	/* step: address of the memory operand */
 	bool		ended;		/* control never reaches the next insn */
@@ -129,6 +135,8 @@ void	emit_get(struct tr *, unsigned dst, unsigned guest_reg);
 
 /* branch.c */
 bool	branch_insn(struct tr *, const struct insn *);	/* false: not one */
+bool	branch_direct(uint32_t mode, const struct insn *);	/* Jcc or JMP to a
+					 * target emitted code knows */
 void	emit_return(struct tr *, const struct insn *, unsigned size);
 void	emit_helper(struct tr *, const struct insn *, bool ends);
 void	emit_exit(struct tr *, int32_t delta, int kind);
@@ -162,6 +170,7 @@ void	emit_one(struct tr *, const struct insn *);
 enum class insn_class(uint32_t mode, const struct insn *);
 uint16_t kills(const struct insn *);	/* flags certainly replaced */
 void	note_pc(struct tr *);		/* host code from here is of in[t->i] */
+void	note_cold(struct tr *, uint16_t guest);	/* the same in cold code */
 const struct insn *keep(const struct insn *);	/* as long as blocks are */
 struct block *lift(struct cpu *, uint64_t gpa, const uint8_t *page);
 struct block *lift_crossing(struct cpu *, uint64_t gpa, const uint8_t *page,

@@ -233,39 +233,60 @@ look_ahead(struct tr *t, unsigned off, uint16_t want, int budget)
 	return live | want;
 }
 
-static uint16_t
-live_out(struct tr *t)
+/* Page offset the direct jump i goes to. */
+static int64_t
+target(const struct tr *t, int i)
 {
-	const struct insn *in = &t->in[t->n - 1];
-	unsigned next = t->off[t->n];
-	uint16_t want = FL_STATUS, live;
-	int64_t d;
+	return t->off[i] + t->in[i].len + t->in[i].op[0].disp;
+}
 
-	if (insn_class(t->mode, in) != CL_BRANCH)
-		return look_ahead(t, next, want, 6);
-	if (in->op[0].type != OP_IMM || in->mnem == ZYDIS_MNEMONIC_RET)
-		return want;
-	d = (int64_t)next + in->op[0].disp;
-	if (d < 0 || d > 4095)
-		return want;
-	live = look_ahead(t, (unsigned)d, want, 6);
-	if (in->mnem != ZYDIS_MNEMONIC_JMP && in->mnem != ZYDIS_MNEMONIC_CALL)
-		live |= look_ahead(t, next, want & ~live, 6);
-	return live;
+/* Flags live where the direct jump i goes. */
+static uint16_t
+live_target(struct tr *t, int i, uint16_t want)
+{
+	int64_t to = target(t, i);
+
+	if (t->to[i])
+		return t->live[t->to[i]];
+	return to < 0 || to > 4095 ? want :
+	    look_ahead(t, (unsigned)to, want, 6);
+}
+
+/* May control go on behind it? */
+static bool
+falls(uint16_t mnem)
+{
+	return mnem != ZYDIS_MNEMONIC_JMP && mnem != ZYDIS_MNEMONIC_CALL &&
+	    mnem != ZYDIS_MNEMONIC_RET;
 }
 
 static void
 liveness(struct tr *t)
 {
-	uint16_t live = live_out(t);
+	const struct insn *last = &t->in[t->n - 1];
+	uint16_t live = FL_STATUS;
 	enum class k;
 	int i;
 
-	t->live[t->n] = live;
+	if (insn_class(t->mode, last) != CL_BRANCH || falls(last->mnem))
+		live = look_ahead(t, t->off[t->n], FL_STATUS, 6);
+	t->live[t->n] = t->after[t->n] = live;
+	t->b->live_out = live;
 	for (i = t->n - 1; i >= 0; i--) {
 		const struct insn *in = &t->in[i];
 
 		k = insn_class(t->mode, in);
+		if (k == CL_BRANCH) {
+			if (!falls(in->mnem))
+				live = 0;
+			if (in->op[0].type != OP_IMM ||
+			    in->mnem == ZYDIS_MNEMONIC_RET)
+				live = FL_STATUS;
+			else
+				live |= live_target(t, i, FL_STATUS & ~live);
+			t->b->live_out &= live;
+		}
+		t->after[i] = live;
 		if (k == CL_HELPER || k == CL_END || k == CL_CLI)
 			live = FL_STATUS;
 		else
@@ -324,19 +345,73 @@ emit_one(struct tr *t, const struct insn *in)
 	copy_insn(t, in);
 }
 
+/*
+ * A block goes on behind conditional jumps forward, and wherever one of its own
+ * jumps goes: it may be a whole small function.
+ */
 static bool
-ends(const struct tr *t, const struct insn *in)
+ends(const struct tr *t, unsigned next)
 {
+	const struct insn *in = &t->in[t->n - 1];
 	enum class k = insn_class(t->mode, in);
+	int i;
 
-	return k == CL_BRANCH || k == CL_END;
+	if (k != CL_BRANCH && k != CL_END)
+		return false;
+	if (in->mnem != ZYDIS_MNEMONIC_JMP && branch_direct(t->mode, in) &&
+	    in->op[0].disp > 0)
+		return false;
+	for (i = 0; i < t->n; i++)
+		if (branch_direct(t->mode, &t->in[i]) && target(t, i) == next)
+			return false;
+	return true;
+}
+
+/* Find the jumps that stay inside. */
+static void
+joins(struct tr *t)
+{
+	int64_t to;
+	int i, k;
+
+	for (i = 0; i < t->n; i++) {
+		t->join[i] = false;
+		t->to[i] = 0;
+	}
+	for (i = 0; i < t->n; i++) {
+		if (!branch_direct(t->mode, &t->in[i]))
+			continue;
+		to = target(t, i);
+		for (k = i + 1; k < t->n && t->off[k] < to; k++)
+			;
+		if (k < t->n && t->off[k] == to) {
+			t->to[i] = (uint8_t)k;
+			t->join[k] = true;
+		}
+	}
+}
+
+/*
+ * Before instruction t->i: jumps come here, with the flags in the host's.  If
+ * control does not reach it from above, it is again the block's way.
+ */
+static void
+join(struct tr *t)
+{
+	int i;
+
+	if (!t->ended && t->saved && tr_live(t))
+		flags_get(&t->e);
+	t->saved = t->ended = false;
+	for (i = 0; i < t->nfix; i++)
+		if (t->fix[i].to == t->i)
+			e_patch(t->fix[i].rel, t->e.p);
 }
 
 static void
 begin(struct tr *t, struct cpu *c, uint64_t gpa, const uint8_t *page)
 {
 	static struct insn insns[BLOCK_INSNS];
-
 	static uint8_t copy[4096];
 
 	c->n_translate++;
@@ -348,18 +423,41 @@ begin(struct tr *t, struct cpu *c, uint64_t gpa, const uint8_t *page)
 	t->set = MODE_MMU(c->mode);
 	t->page = page;
 	t->in = insns;
-	t->n = t->ncold = 0;
+	t->n = t->ncold = t->nfix = 0;
 	t->lo = gpa & 0xfff;
 	t->bounce = NULL;
-	t->ended = t->saved = t->fixed = false;
+	t->ended = t->saved = t->fixed = t->in_cold = false;
 }
 
 void
 note_pc(struct tr *t)
 {
+	uint16_t guest = (uint16_t)(t->off[t->i] | (t->saved ? PC_LAZY : 0));
+
+	if (t->in_cold)
+		note_cold(t, guest);
+	else
+		t->b->pc[t->b->npc++] = (struct pcmap){
+			(uint16_t)(t->e.p - t->b->host), guest };
+}
+
+void
+note_cold(struct tr *t, uint16_t guest)
+{
 	t->b->pc[t->b->npc++] = (struct pcmap){
-		(uint16_t)(t->e.p - t->b->host),
-		(uint16_t)(t->off[t->i] | (t->saved ? PC_LAZY : 0)) };
+		(uint16_t)(PC_COLD | (t->e.p - t->b->cold)), guest };
+}
+
+/* Does something that was emitted jump to instruction t->i? */
+static bool
+reached(const struct tr *t)
+{
+	int i;
+
+	for (i = 0; i < t->nfix; i++)
+		if (t->fix[i].to == t->i)
+			return true;
+	return false;
 }
 
 /* Emit what has been decoded; page offset `off` is behind it. */
@@ -370,12 +468,20 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 
 	t->off[t->n] = (uint16_t)off;
 	t->hi = off;
-	liveness(t);
-
 	t->b = block_new(gpa, mode);
+	joins(t);
+	liveness(t);
 	t->e = (struct emit){ .p = t->b->host, .end = t->b->host + BLOCK_ROOM,
 		.rx = jit.rx_off };
+	t->b->entry = t->e.p;
+	if (t->live[0])
+		flags_get(&t->e);
+	t->b->host = t->e.p;
 	for (t->i = 0; t->i < t->n; t->i++) {
+		if (t->ended && !reached(t))
+			continue;
+		if (t->join[t->i])
+			join(t);
 		flags_sync(t);
 		note_pc(t);
 		run = stack_run(t);
@@ -383,11 +489,8 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 			t->i += run - 1;
 		else
 			emit_one(t, &t->in[t->i]);
-		if (t->ended)
-			break;
 	}
 	if (!t->ended) {
-		t->i = t->n;
 		/* a linked jump passes them in the host's */
 		if (t->saved && t->live[t->n] && off < 4096) {
 			flags_get(&t->e);
@@ -395,27 +498,25 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 		}
 		emit_exit(t, (int32_t)off, EXIT_LINK);
 	}
+	while (t->e.p - t->b->host < BLOCK_MIN)
+		e8(&t->e, 0xcc);
+	t->b->host_len = (uint32_t)(t->e.p - t->b->host);
+	t->e.p = t->b->cold;
+	t->e.end = t->b->cold + BLOCK_ROOM;
+	t->in_cold = true;
 	emit_cold(t);
-	if (t->live[0]) {
-		t->b->entry = t->e.p;
-		flags_get(&t->e);
-		e_jmp_to(&t->e, t->b->host);
-	} else
-		t->b->entry = t->b->host;
 	t->b->link = t->b->host;
 	if (mode & MODE_CROSS) {
 		t->b->link = t->e.p;
 		t->saved = false;
 		emit_far(t, (int32_t)(gpa & 0xfff));
 	}
-	while (t->e.p - t->b->host < BLOCK_MIN)
-		e8(&t->e, 0xcc);
-	t->b->live_out = t->live[t->n];
+	t->b->cold_len = (uint32_t)(t->e.p - t->b->cold);
 	t->b->ninsn = (uint16_t)t->n;
 	t->b->lo = (uint16_t)t->lo;
 	t->b->hi = (uint16_t)t->hi;
 	jit.guest_bytes += off - (gpa & 0xfff);
-	block_commit(t->b, t->e.p);
+	block_commit(t->b);
 	block_protect(t->c, gpa);
 }
 
@@ -453,7 +554,7 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 			break;
 		t->off[t->n++] = (uint16_t)off;
 		off += (unsigned)n;
-		if (ends(t, &t->in[t->n - 1]))
+		if (ends(t, off))
 			break;
 	}
 	if (t->n == 0)

@@ -316,8 +316,7 @@ cold_run(struct tr *t, struct cold k)
 	e_ld_gs(e, H_CX, GS(save[0]));
 	/* a page fault is the first instruction's, which is in the same page */
 	e_lea(e, !rip32(t), S1, H_GSP, H_NONE, 0, k.first);
-	t->b->pc[t->b->npc++] = (struct pcmap){
-		(uint16_t)(e->p - t->b->host), k.guest };
+	note_cold(t, k.guest);
 	e_mov_ri32(e, S2, k.slot);
 	/* one instruction might do with this access only, a run cannot */
 	e_call_to(e, stub_miss[k.set][k.acc][k.cls][k.live]);
@@ -409,8 +408,7 @@ emit_cold(struct tr *t)
 				e_ld_gs(e, H_CX, GS(save[0]));
 			else
 				e_gs_reg(e, 0x33, S1, S2, k->slot);
-			t->b->pc[t->b->npc++] = (struct pcmap){
-				(uint16_t)(e->p - t->b->host), k->guest };
+			note_cold(t, k->guest);
 			e_call_to(e,
 			    stub_tmiss[k->set][k->acc][k->cls][k->live]);
 			e_jmp_to(e, k->back);
@@ -418,8 +416,7 @@ emit_cold(struct tr *t)
 		} else if (k->kind == COLD_MISS) {
 			if (k->live == FLAGS_HOST)
 				e_ld_gs(e, H_CX, GS(save[0]));
-			t->b->pc[t->b->npc++] = (struct pcmap){
-				(uint16_t)(e->p - t->b->host), k->guest };
+			note_cold(t, k->guest);
 			e_mov_ri32(e, S2, k->slot);
 			e_call_to(e, stub_miss[k->set][k->acc][k->cls][k->live]);
 			e_jmp_to(e, k->back);

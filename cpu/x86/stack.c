@@ -136,11 +136,12 @@ run_length(const struct tr *t, unsigned size, unsigned *n)
 
 	if (mnem != ZYDIS_MNEMONIC_PUSH && mnem != ZYDIS_MNEMONIC_POP)
 		return 0;
-	while (i < t->n && i - t->i < 16 && in_run(t, i, mnem, size))
+	while (i < t->n && i - t->i < 16 && in_run(t, i, mnem, size) &&
+	    (i == t->i || !t->join[i]))
 		i++;
 	*n = (unsigned)(i - t->i);
 	ret = &t->in[i];
-	if (mnem == ZYDIS_MNEMONIC_POP && *n && i < t->n &&
+	if (mnem == ZYDIS_MNEMONIC_POP && *n && i < t->n && !t->join[i] &&
 	    ret->mnem == ZYDIS_MNEMONIC_RET && ret->opcode != 0xca &&
 	    ret->opcode != 0xcb && stack_size(t, ret) == size) {
 		++*n;

@@ -243,25 +243,26 @@ make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
 static void
 make_ind(struct emit *e, unsigned set)
 {
-	uint8_t *miss;
+	uint8_t *next;
+	unsigned way;
 	uint32_t jc = GS(jc) + set * (uint32_t)sizeof(struct jcache);
 
 	e_mov_ri32(e, S2, 0);
 	/* crc32 r9, r10 (F2 REX.W 0F 38 F1), as chain.c has it */
 	e8(e, 0xf2); e8(e, 0x4d); e8(e, 0x0f); e8(e, 0x38); e8(e, 0xf1);
 	e8(e, 0xc0 | (S2 & 7) << 3 | (S1 & 7));
-	e_alu_ri(e, 0, 4, S2, JC_N - 1);
-	e_rex(e, 0, 0, H_NONE, S2, 0);			/* shl $5, S2 */
-	e8(e, 0xc1); e8(e, 0xe0 | (S2 & 7)); e8(e, 5);
-	e_gs_at(e, 0x3b, S1, S2, (int)JC(tag));
-	miss = e_jcc(e, 5);
-	e_gs_at(e, 0x8b, S1, S2, (int)JC(ripbase));
-	e_st_gs(e, S1, GS(ripbase));
-	e8(e, 0x65);					/* jmp *gs:host(S2) */
-	e_rex(e, 0, 0, H_NONE, S2, 0);
-	e8(e, 0xff);
-	e_mem(e, 4, S2, H_NONE, 0, (int32_t)JC(host));
-	e_patch(miss, e->p);
+	e_alu_ri(e, 0, 4, S2, (JC_N - JC_WAYS) * 16);
+	for (way = 0; way < JC_WAYS; way++) {
+		e_gs_at(e, 0x3b, S1, S2, (int)(JC(tag) + way * 16));
+		next = e_jcc(e, 5);
+		e_alu_ri(e, 1, 4, S1, -4096);
+		e_st_gs(e, S1, GS(ripbase));
+		e8(e, 0x65);				/* jmp *gs:host(S2) */
+		e_rex(e, 0, 0, H_NONE, S2, 0);
+		e8(e, 0xff);
+		e_mem(e, 4, S2, H_NONE, 0, (int32_t)(JC(host) + way * 16));
+		e_patch(next, e->p);
+	}
 	e_st_gs(e, S1, GS(rip));
 	e_jmp_to(e, stub_find);
 }
@@ -358,6 +359,9 @@ stub_init(void)
 	jit.scratch = e.p;
 	e.p += machine.ncpu * SCRATCH_N * SCRATCH_SIZE;
 	jit.used = jit.base = (size_t)(e.p - jit.rw + 4095) & ~4095ul;
+	/* cold code is a little more than a third of it */
+	jit.cold = jit.cold_used = (jit.base + (jit.size - jit.base) / 8 * 5) &
+	    ~4095ul;
 	return 0;
 }
 

@@ -108,15 +108,17 @@ struct tlbe {
 #define TLB_BITS	12
 #define TLB_N		(1u << TLB_BITS)
 #define SLOT_N		4096
-#define JC_N		8192
+#define JC_N		16384	/* entries, */
+#define JC_WAYS		4	/* as many in a line */
 #define JC_PAGES	1024
 #define ITLB_N		256
 #define FLUSH_LOG	1024
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
-/* Jump cache, one per MMU set: rip -> translated code. */
+/* Jump cache, one per MMU set: rip -> translated code, where CS is flat.  The
+ * ways of a line are in order of their coming, the latest first. */
 struct jcache {
-	struct { uint64_t tag, host, ripbase, pad; } e[JC_N];
+	struct { uint64_t tag, host; } e[JC_N];
 	uint64_t	pages[JC_PAGES / 64];	/* linear pages that may be in it */
 };
 
