@@ -141,6 +141,7 @@ void	block_info(FILE *);
 
 /* smp.c */
 void	jit_lock(struct cpu *);		/* the same vcpu may do so again */
+bool	jit_trylock(struct cpu *);
 void	jit_unlock(struct cpu *);
 void	jit_unlock_all(struct cpu *);	/* if held: after cpu_exit_loop() */
 /* With the lock held: all other vcpus are away until it is released. */

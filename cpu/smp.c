@@ -18,7 +18,7 @@
  *  - Code memory is used anew (code_flush) when all other vcpus are out of the
  *    run loop's reach: not even in C that returns to emitted code.
  *
- * A vcpu that comes back from waiting may therefore find its TLB empty and its
+ * A vcpu that comes back from waiting (cpu->n_lost tells) may therefore find its TLB empty and its
  * block dead, but its block's code where it was.
  *
  * With one vcpu nothing of this happens.
@@ -92,20 +92,29 @@ cpu_relax(struct cpu *c)
 	cpu_back(c);
 }
 
+bool
+jit_trylock(struct cpu *c)
+{
+	if (alone())
+		return true;
+	if (owner != c) {
+		if (pthread_mutex_trylock(&mutex) != 0)
+			return false;
+		owner = c;
+		depth = 0;
+	}
+	depth++;
+	return true;
+}
+
 void
 jit_lock(struct cpu *c)
 {
-	if (alone())
+	if (jit_trylock(c))
 		return;
-	if (owner == c) {
-		depth++;
-		return;
-	}
-	if (pthread_mutex_trylock(&mutex) != 0) {
-		cpu_away(c, CPU_WAITS);
-		pthread_mutex_lock(&mutex);
-		atomic_store(&c->where, CPU_IN);
-	}
+	cpu_away(c, CPU_WAITS);
+	pthread_mutex_lock(&mutex);
+	atomic_store(&c->where, CPU_IN);
 	owner = c;
 	depth = 1;
 }

@@ -200,6 +200,7 @@ tlb_drop_write(struct cpu *c, uint64_t ram_off)
 	uint64_t host = (uint64_t)machine.ram->base + ram_off;
 	unsigned m, i;
 
+	c->n_lost++;
 	for (m = 0; m < MMU_N; m++) {
 		for (i = 0; i < TLB_N; i++)
 			if (backs(&c->tlb[m][1][i], host))

@@ -425,8 +425,11 @@ copy_insn(struct tr *t, const struct insn *in)
 		if (s[i].host >= 8)
 			need_rex = true;
 	hi = x.vex ? -1 : high_byte(in, need_rex);
-	if (mem && hi >= 0 && at.index == (unsigned)hi)
-		at = (struct place){ S2, S1, 0 };	/* not by what is swapped */
+	if (mem && hi >= 0 && at.index == (unsigned)hi) {
+		/* not by what is swapped */
+		e_lea(e, 1, S1, at.base, at.index, 0, at.disp);
+		at = (struct place){ S1, H_NONE, 0 };
+	}
 	if (hi == 0 && in->mnem == ZYDIS_MNEMONIC_CMPXCHG) {
 		/* al takes part itself: a copy of ah instead of a swap */
 		e_lea(e, 1, S1, at.base, at.index, 0, at.disp);

@@ -84,6 +84,22 @@ gpr(ZydisRegister r)
 	return (uint8_t)id;
 }
 
+/* Bit of a general register, or nothing. */
+static uint16_t
+gpr_bit(ZydisRegister r)
+{
+	switch (ZydisRegisterGetClass(r)) {
+	case ZYDIS_REGCLASS_GPR8:
+		return (uint16_t)(1u << (gpr(r) & 15));
+	case ZYDIS_REGCLASS_GPR16:
+	case ZYDIS_REGCLASS_GPR32:
+	case ZYDIS_REGCLASS_GPR64:
+		return (uint16_t)(1u << gpr(r));
+	default:
+		return 0;
+	}
+}
+
 static uint8_t
 sreg(ZydisRegister r)
 {
@@ -201,6 +217,10 @@ x86_decode(uint32_t mode, const uint8_t *p, unsigned n, struct insn *in)
 		    z.cpu_flags->undefined);
 		in->fl_undef = flags_of(z.cpu_flags->undefined);
 	}
+	for (i = 0; i < z.operand_count; i++)
+		if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    op[i].actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)
+			in->wr |= gpr_bit(op[i].reg.value);
 	nop = z.operand_count_visible < 4 ? z.operand_count_visible : 4;
 	in->nop = (uint8_t)nop;
 	for (i = 0; i < nop; i++) {

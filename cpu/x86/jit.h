@@ -10,6 +10,7 @@
  *	lift.c		one block: decode, liveness, emit
  *	copy.c		relocate an instruction
  *	site.c		a memory access: check, miss path
+ *	group.c		one check for several accesses
  *	branch.c	jumps, calls, returns, exits
  *	stack.c		push and pop
  *	inline.c	what kernels do all the time
@@ -48,6 +49,7 @@ struct cold {
 	int32_t		disp, first;		/* stack bytes, */
 	unsigned	size;
 	uint8_t		*after;			/* and what follows them */
+	bool		group;
 };
 
 /* Where flags are at a check. */
@@ -69,6 +71,15 @@ struct tr {
 	bool		join[BLOCK_INSNS + 1];	/* something jumps to insn i */
 	struct { uint8_t *rel; int to; } fix[BLOCK_INSNS];	/* those jumps */
 	int		nfix;
+	/* accesses checked together: the number of insn i's, 0: alone */
+	uint8_t		group[BLOCK_INSNS];
+	struct group {
+		int64_t		lo, hi;		/* bytes from the base */
+		unsigned	n, acc;
+		int		first;		/* insn that checks */
+		uint32_t	found;		/* gs offset of its addend */
+	} groups[GROUPS_N];
+	uint8_t		ngroup;
 	int		i;		/* being emitted */
 	unsigned	lo, hi;		/* page bytes looked at */
 	struct cold	cold[8 * BLOCK_INSNS];
@@ -98,8 +109,9 @@ extern const uint8_t cls_size[NCLS];
 
 /* stub.c */
 int	stub_init(void);
-extern const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N];
-extern const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N];
+/* the last index: for a group of accesses */
+extern const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
+extern const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
 extern const uint8_t *stub_ind[MMU_N];	/* jump to rip in S1; flags lazy */
 extern const uint8_t *stub_find;	/* look for the code at cpu->rip; flags lazy */
 extern const uint8_t *stub_leave;	/* leave; cpu->rip is set */
@@ -127,7 +139,12 @@ void	emit_ea(struct tr *, const struct insn *, const struct operand *,
 bool	site_possible(const struct tr *, const struct insn *,
 	    const struct operand *);
 void	emit_cold(struct tr *);
+bool	is_split(const struct tr *, int i);
+void	site_split(struct cpu *, const struct block *, unsigned guest);
 void	site_sample(struct cpu *, const struct block *, unsigned guest);
+
+/* group.c: fills t->group and t->groups */
+void	groups_find(struct tr *);
 
 /* copy.c */
 void	copy_insn(struct tr *, const struct insn *);
@@ -185,6 +202,7 @@ bool	fpu_usable(uint32_t mode, const struct insn *);
 
 /* in C, called by stubs */
 /* how: MMU set, ACC_* << 4, bytes << 8 */
+#define MISS_GROUP	0x10000
 #define MISS_SAMPLE	0x80
 #define MISS_LAZY	0x40		/* flags are in cpu->lazy */
 /* 0: look again; otherwise host - linear address, for this access only */

@@ -471,6 +471,7 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	t->b = block_new(gpa, mode);
 	joins(t);
 	liveness(t);
+	groups_find(t);
 	t->e = (struct emit){ .p = t->b->host, .end = t->b->host + BLOCK_ROOM,
 		.rx = jit.rx_off };
 	t->b->entry = t->e.p;

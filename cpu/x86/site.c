@@ -121,7 +121,9 @@ site_sample(struct cpu *c, const struct block *b, unsigned guest)
 {
 	uint32_t k = hot_key(b, guest), i = k % 1024, bit = k % HOT_N;
 
-	jit_lock(c);
+	/* not worth waiting for, and the block goes on afterwards */
+	if (!jit_trylock(c))
+		return;
 	if (sampled[i].key != k)
 		sampled[i].n = 0;
 	sampled[i].key = k;
@@ -129,6 +131,28 @@ site_sample(struct cpu *c, const struct block *b, unsigned guest)
 		hot[bit / 64] |= 1ull << (bit % 64);
 		block_drop(c, b);
 	}
+	jit_unlock(c);
+}
+
+/* First accesses whose group was not in one page, by the same hash. */
+static uint64_t split[HOT_N / 64];
+
+bool
+is_split(const struct tr *t, int i)
+{
+	uint32_t bit = hot_key(t->b, t->off[i]) % HOT_N;
+
+	return split[bit / 64] >> (bit % 64) & 1;
+}
+
+void
+site_split(struct cpu *c, const struct block *b, unsigned guest)
+{
+	uint32_t bit = hot_key(b, guest) % HOT_N;
+
+	jit_lock(c);
+	split[bit / 64] |= 1ull << (bit % 64);
+	block_drop(c, b);
 	jit_unlock(c);
 }
 
@@ -215,7 +239,7 @@ e_gs_reg(struct emit *e, unsigned op, unsigned r, unsigned base, uint32_t disp)
 }
 
 /* Through the TLB. */
-static void
+static struct cold *
 check_tlb(struct tr *t, int acc, unsigned cls)
 {
 	struct emit *e = &t->e;
@@ -259,6 +283,7 @@ check_tlb(struct tr *t, int acc, unsigned cls)
 	}
 	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
 	k->past = e->p;
+	return k;
 }
 
 /* The linear address in S1 may be accessed: what to add to it goes to S2. */
@@ -319,7 +344,7 @@ cold_run(struct tr *t, struct cold k)
 	note_cold(t, k.guest);
 	e_mov_ri32(e, S2, k.slot);
 	/* one instruction might do with this access only, a run cannot */
-	e_call_to(e, stub_miss[k.set][k.acc][k.cls][k.live]);
+	e_call_to(e, stub_miss[k.set][k.acc][k.cls][k.live][0]);
 	again = e_jmp(e);
 	beside = e_jmp(e);
 	e_patch(again, e->p);
@@ -357,6 +382,42 @@ site_possible(const struct tr *t, const struct insn *in,
 	return t->mode & (M_FLAT_ES << o->seg);
 }
 
+/* An access that is checked with others. */
+static struct place
+group_operand(struct tr *t, const struct insn *in, const struct operand *o)
+{
+	struct group *g = &t->groups[t->group[t->i]];
+	struct emit *e = &t->e;
+	bool rip = o->base == 16, own = !rip && hreg(o->base) != H_NONE;
+	int32_t disp = (int32_t)(o->disp + (rip ? t->off[t->i] + in->len : 0));
+	unsigned cls = cls_of((unsigned)(g->hi - g->lo));
+	uint32_t base = rip ? GS(ripbase) : GS_GPR(o->base);
+	struct cold *k;
+
+	if (t->i != g->first) {
+		e_ld_gs(e, S2, g->found);
+		if (own)
+			return (struct place){ S2, hreg(o->base), disp };
+		e_ld_gs(e, S1, base);
+		return (struct place){ S2, S1, disp };
+	}
+	if (!own)
+		e_ld_gs(e, S1, base);
+	e_lea(e, 1, S1, own ? hreg(o->base) : S1, H_NONE, 0, (int32_t)g->lo);
+	if (is_hot(t)) {
+		k = check_tlb(t, (int)g->acc, cls);
+		g->found = GS(found) + 8 * t->group[t->i];
+		e_st_gs(e, S2, g->found);
+	} else {
+		k = check_slot(t, COLD_MISS, (int)g->acc, cls, cls_size[cls]);
+		g->found = k->slot + 8;
+	}
+	k->group = true;
+	if (own)
+		return (struct place){ S2, hreg(o->base), disp };
+	return (struct place){ S2, S1, disp - (int32_t)g->lo };
+}
+
 struct place
 site_operand(struct tr *t, const struct insn *in, const struct operand *o,
     int acc, unsigned size)
@@ -368,6 +429,8 @@ site_operand(struct tr *t, const struct insn *in, const struct operand *o,
 		e_mov_ri32(&t->e, S1, 0);
 		return p;
 	}
+	if (t->group[t->i] && t->groups[t->group[t->i]].n > 1)
+		return group_operand(t, in, o);
 	emit_ea(t, in, o, S1, true);
 	check(t, acc, size);
 	/* without waiting for S1 where the address is one register */
@@ -409,8 +472,8 @@ emit_cold(struct tr *t)
 			else
 				e_gs_reg(e, 0x33, S1, S2, k->slot);
 			note_cold(t, k->guest);
-			e_call_to(e,
-			    stub_tmiss[k->set][k->acc][k->cls][k->live]);
+			e_call_to(e, stub_tmiss[k->set][k->acc][k->cls]
+			    [k->live][k->group]);
 			e_jmp_to(e, k->back);
 			e_jmp_to(e, k->past);
 		} else if (k->kind == COLD_MISS) {
@@ -418,7 +481,8 @@ emit_cold(struct tr *t)
 				e_ld_gs(e, H_CX, GS(save[0]));
 			note_cold(t, k->guest);
 			e_mov_ri32(e, S2, k->slot);
-			e_call_to(e, stub_miss[k->set][k->acc][k->cls][k->live]);
+			e_call_to(e, stub_miss[k->set][k->acc][k->cls]
+			    [k->live][k->group]);
 			e_jmp_to(e, k->back);
 			e_jmp_to(e, k->past);
 		} else {

@@ -506,13 +506,15 @@ take_lazy(struct cpu *c)
 
 /*
  * A memory access whose page is not in the TLB.  Returns to try again when it
- * is now; a write beside code goes ahead this once; otherwise the whole
- * instruction is done in C, and we leave.
+ * is now; a write beside code goes ahead this once; a group of accesses is not
+ * one any more; otherwise the whole instruction is done in C, and we leave.
  */
 uint64_t
 jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 {
-	unsigned set = how & 15, acc = how >> 4 & 1, size = how >> 8;
+	unsigned set = how & 15, acc = how >> 4 & 1, size = how >> 8 & 0xff;
+	uint64_t lost = c->n_lost;
+	bool group = how & MISS_GROUP;
 	struct block *b = block_of(ret);
 	struct tlbe *t;
 	struct walk w;
@@ -530,17 +532,29 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 		take_flags(c);
 	if ((int64_t)(linear << 16) >> 16 == (int64_t)linear &&
 	    (linear & 0xfff) + size <= 4096) {
-		if (x86_walk(c, linear, (int)acc, set, &w) < 0)
+		if (x86_walk(c, linear, (int)acc, set, &w) < 0) {
+			/* a group's address is not the one that faults */
+			if (group)
+				goto step;
 			x86_pf(c, linear, w.err);
+		}
 		tlb_fill(c, linear, (int)acc, set, &w);
+		if (c->n_lost != lost)
+			cpu_exit_loop(c);
 		t = &c->tlb[set][acc][linear >> 12 & (TLB_N - 1)];
 		if (t->tag == (linear & ~0xfffull)) {
 			c->save[1] |= 2;
 			return 0;
 		}
-		if (acc == ACC_WRITE && (p = code_beside(c, w.gpa, size)))
+		if (acc == ACC_WRITE && !group &&
+		    (p = code_beside(c, w.gpa, size)))
 			return (uint64_t)p - linear;
 	}
+	if (group) {
+		site_split(c, b, (unsigned)block_guest(b, ret));
+		cpu_exit_loop(c);
+	}
+step:
 	c->n_io++;
 	x86_step(c);
 	cpu_exit_loop(c);

@@ -13,8 +13,8 @@
 #include "jit.h"
 
 const uint8_t cls_size[NCLS] = { 1, 2, 4, 8, 16, 32, 64, 128 };
-const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N];
-const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N];
+const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
+const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
 const uint8_t *stub_ind[MMU_N];
 const uint8_t *stub_leave, *stub_away, *stub_helper, *stub_end;
 const uint8_t *stub_find;
@@ -136,14 +136,15 @@ slow_miss(struct emit *e, uint32_t how, unsigned ret)
  * the slot filled.
  */
 static void
-make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
+make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
+    bool group)
 {
 	bool live = flags == FLAGS_HOST;
 	uint8_t *retry, *slow, *skip, *high, *full, *sample;
 	uint32_t tlb = GS(tlb) +
 	    (set * 2 + acc) * (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
 	uint32_t how = set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
-	    (flags == FLAGS_LAZY ? MISS_LAZY : 0);
+	    (flags == FLAGS_LAZY ? MISS_LAZY : 0) | (group ? MISS_GROUP : 0);
 
 	if (live)
 		e_pushf(e);
@@ -218,7 +219,8 @@ make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
  * look there themselves; returns for them to look again.
  */
 static void
-make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
+make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
+    bool group)
 {
 	bool live = flags == FLAGS_HOST;
 
@@ -230,10 +232,21 @@ make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags)
 		e_ld_gs(e, H_AX, GS(save[4]));
 	}
 	slow_miss(e, set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
-	    (flags == FLAGS_LAZY ? MISS_LAZY : 0), live ? 8 : 0);
+	    (flags == FLAGS_LAZY ? MISS_LAZY : 0) | (group ? MISS_GROUP : 0),
+	    live ? 8 : 0);
 	if (live)
 		e_popf(e);
 	e8(e, 0xc3);
+}
+
+static void
+make_misses(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
+    bool group)
+{
+	stub_miss[set][acc][cls][flags][group] = e->p;
+	make_miss(e, set, acc, cls, flags, group);
+	stub_tmiss[set][acc][cls][flags][group] = e->p;
+	make_tmiss(e, set, acc, cls, flags, group);
 }
 
 #define JC(m)	(jc + (uint32_t)__builtin_offsetof(struct jcache, e[0].m))
@@ -296,8 +309,7 @@ stub_init(void)
 {
 	struct emit e = { .p = jit.rw, .end = jit.rw + jit.size,
 		.rx = jit.rx_off };
-	unsigned set, acc, cls, i;
-	int live;
+	unsigned set, i;
 
 	/* enter(rdi = cpu, rsi = code) */
 	enter = e.p + e.rx;
@@ -347,14 +359,9 @@ stub_init(void)
 	for (set = 0; set < MMU_N; set++) {
 		stub_ind[set] = e.p;
 		make_ind(&e, set);
-		for (acc = 0; acc < 2; acc++)
-			for (cls = 0; cls < NCLS; cls++)
-				for (live = 0; live < FLAGS_N; live++) {
-					stub_miss[set][acc][cls][live] = e.p;
-					make_miss(&e, set, acc, cls, live);
-					stub_tmiss[set][acc][cls][live] = e.p;
-					make_tmiss(&e, set, acc, cls, live);
-				}
+		for (i = 0; i < 2 * NCLS * FLAGS_N * 2; i++)
+			make_misses(&e, set, i & 1, i / 2 % NCLS,
+			    i / 2 / NCLS % FLAGS_N, i / 2 / NCLS / FLAGS_N);
 	}
 	jit.scratch = e.p;
 	e.p += machine.ncpu * SCRATCH_N * SCRATCH_SIZE;

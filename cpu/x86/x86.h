@@ -113,6 +113,7 @@ struct tlbe {
 #define JC_PAGES	1024
 #define ITLB_N		256
 #define FLUSH_LOG	1024
+#define GROUPS_N	16	/* groups of accesses in a block, and 1 */
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
 /* Jump cache, one per MMU set: rip -> translated code, where CS is flat.  The
@@ -149,6 +150,7 @@ struct cpu {
 	_Atomic uint32_t where;		/* smp.c: enum where */
 	_Atomic uint32_t *poll;		/* irq_page.cpu[index].poll */
 	uint64_t	save[9];	/* emitted code's spill places */
+	uint64_t	found[GROUPS_N];	/* by hot groups: host - linear */
 	uint16_t	lazy;		/* status flags put away: x86/flags.c */
 	void		*host_rsp;	/* C stack of cpu_run at entry */
 	struct block	*last;		/* block exited from, for chaining */
@@ -189,6 +191,7 @@ struct cpu {
 	void		*jit;		/* block.c private */
 	struct machine	*m;
 	struct cpu	*self;		/* for emitted code */
+	uint64_t	n_lost;		/* TLB entries taken by other vcpus */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
 			n_helper, n_find;	/* statistics */
 	/* operands that have no single address; aligned as they are */
@@ -241,6 +244,7 @@ struct insn {
 	uint16_t	fl_read, fl_write;	/* status flags (FL_*) tested;
 					 * set, cleared or left undefined */
 	uint16_t	fl_undef;	/* part of fl_write */
+	uint16_t	wr;		/* general registers changed: a bit each */
 	struct operand	op[4];
 };
 /* Decode at `p` (n bytes available, at most 15).  Length; 0: #UD; -1: needs

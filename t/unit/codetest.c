@@ -17,6 +17,7 @@
 #include "code-debug.h"
 #include "code-seg.h"
 #include "code-hot.h"
+#include "code-region.h"
 
 int
 main(void)
@@ -31,5 +32,6 @@ main(void)
 	debugging();
 	segments();
 	hot();
+	regions();
 	return result();
 }
