@@ -62,7 +62,6 @@ $(B)/t/difftest: t/unit/difftest.c $(wildcard t/unit/diff*.h) $(CPU_CORE) $(LIBB
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)
 
 # The chips placed in the vcpu, without it.
-PLACED_OBJ = $(PLACED:%=$(B)/placed/%.o)
 $(B)/t/intc: t/unit/intc.c $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
