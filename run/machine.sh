@@ -192,7 +192,7 @@ statements() {
 	i=1
 	while [ $i -le ${late_n:-0} ]; do
 		eval "s=\$late_k_$i d=\$late_v_$i w=\$late_w_$i c=\$late_c_$i"
-		eval "x=\$late_i_$i dr=\$late_d_$i"
+		eval "x=\$late_i_$i dr=\$late_d_$i nd=\$late_t_$i m=\$late_m_$i"
 		i=$((i + 1))
 		chip=${d%% *} d=${d#* }
 		base=${d%% *} n=${d#* }
@@ -207,7 +207,6 @@ statements() {
 			get drives "$dr"
 			w="$value${w:+ $w}"
 		fi
-		eval "nd=\$late_t_$((i - 1)) m=\$late_m_$((i - 1))"
 		if [ "$base" = nic ]; then
 			link=none
 			[ ! "$nd" ] || use_net "-device $s" "$nd" "$part"

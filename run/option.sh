@@ -113,10 +113,8 @@ machine_type() {
 		echo "pc      standard PC: I440FX and PIIX3, 1996 (the default)"
 		exit 0 ;;
 	esac
-	first=1
+	implied=type
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=type v=$kv
-		first=
 		case $k in
 		type)
 			case $v in
@@ -162,10 +160,8 @@ accel_list() {
 		echo "check      translate, and compare every block with single steps"
 		exit 0 ;;
 	esac
-	rest=$a first=1
+	rest=$a implied=accel
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=accel v=$kv
-		first=
 		case $k in
 		accel) accels "$v" ;;
 		thread) only "-accel thread" "$v" "multi" ;;
@@ -192,10 +188,8 @@ cpu_model() {
 }
 
 memory() {
-	rest=$a first=1
+	rest=$a implied=size
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=size v=$kv
-		first=
 		case $k in
 		size) size -m "$v" M
 			[ $n -ge 1048576 ] || die 2 "-m $v: less than 1M"
@@ -212,10 +206,8 @@ memory() {
 
 processors() {
 	cpus= sockets= cores= dies= clusters= threads= maxcpus=
-	rest=$a first=1
+	rest=$a implied=cpus
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=cpus v=$kv
-		first=
 		case $k in
 		cpus|sockets|cores|threads|maxcpus|dies|clusters)
 			number "-smp $k" "$v" 1 255
@@ -234,10 +226,8 @@ processors() {
 }
 
 guest_name() {
-	rest=$a first=1
+	rest=$a implied=guest
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=guest v=$kv
-		first=
 		case $k in
 		guest) name=$v ;;
 		process|debug-threads) ;;	# each process says its role
@@ -297,10 +287,8 @@ log_items() {
 }
 
 rtc() {
-	rest=$a first=1
+	rest=$a implied=base
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=base v=$kv
-		first=
 		case $k in
 		base)
 			case $v in
@@ -319,10 +307,8 @@ rtc() {
 }
 
 fw_cfg() {
-	rest=$a first=1 fname= fkey= fval=
+	rest=$a implied=name fname= fkey= fval=
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=name v=$kv
-		first=
 		case $k in
 		name) fname=$v ;;
 		file|string)
