@@ -9,7 +9,8 @@ Machine
   -accel translate|check|tcg[,tb-size=N]
                                    how guest code runs; tcg means translate
   -cpu MODEL[,+feature|-feature]   processor; -cpu help lists them
-  -smp N|cpus=N[,sockets=N]        virtual CPUs (1)
+  -smp [cpus=]N[,sockets=N][,cores=N][,threads=N]
+                                   virtual CPUs (1)
   -m SIZE                          memory in MiB, or with suffix k M G T (128M)
   -rtc base=utc|localtime|DATE[,clock=host|vm]
                                    what the clock starts from (utc)

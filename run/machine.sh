@@ -106,7 +106,8 @@ statements() {
 	[ ! "$mem" ] || say "ram size=$mem"
 	w=
 	[ ! "$model" ] || { quote "$model"; w="$w model=$q"; }
-	w="$w${cpus:+ smp=$cpus}${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}"
+	w="$w${cpus:+ smp=$cpus}${cores:+ cores=$cores}${threads:+ threads=$threads}"
+	w="$w${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}"
 	[ ! "$w" ] || say "cpu$w"
 	w=
 	[ ! "$kernel" ] || { quote "$kernel"; w="$w kernel=$q"

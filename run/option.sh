@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= file_name= uuid= mem= model= cpus= accel= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= cores= threads= accel= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -215,14 +215,33 @@ processors() {
 		*) bad_key -smp ;;
 		esac
 	done
-	for k in cores threads dies clusters; do
+	for k in dies clusters; do
 		eval "v=\${$k:-1}"
 		[ "$v" = 1 ] || not_yet "-smp $k=$v"
 	done
-	cpus=${cpus:-${sockets:-${maxcpus:-1}}}
-	[ "${maxcpus:-$cpus}" = "$cpus" ] || not_yet "-smp maxcpus=$maxcpus"
-	[ "${sockets:-$cpus}" = "$cpus" ] ||
-		die 2 "-smp $a: sockets and cpus disagree"
+	# what was not said follows: cores before sockets
+	total=${maxcpus:-$cpus}
+	if [ ! "$total" ]; then
+		sockets=${sockets:-1} cores=${cores:-1} threads=${threads:-1}
+		total=$((sockets * cores * threads))
+		number "-smp $a" $total 1 255
+	elif [ ! "$cores" ]; then
+		sockets=${sockets:-1} threads=${threads:-1}
+		cores=$((total / (sockets * threads)))
+	elif [ ! "$sockets" ]; then
+		threads=${threads:-1}
+		sockets=$((total / (cores * threads)))
+	elif [ ! "$threads" ]; then
+		threads=$((total / (sockets * cores)))
+	fi
+	[ $((sockets * cores * threads)) = "$total" ] ||
+		die 2 "-smp $a: $sockets sockets * $cores cores * $threads threads are not $total CPUs"
+	cpus=${cpus:-$total}
+	[ "$total" -ge "$cpus" ] ||
+		die 2 "-smp $a: maxcpus is less than cpus"
+	[ "$total" = "$cpus" ] || not_yet "-smp maxcpus=$maxcpus: CPUs to plug in"
+	# a machine file without them means one socket of cores
+	case $sockets,$threads in 1,1) cores= threads= ;; esac
 }
 
 guest_name() {

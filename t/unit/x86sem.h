@@ -411,6 +411,7 @@ world(void)
 	machine.dirty = d;
 	machine.map = &map;
 	map.tsc_khz = 2100000;
+	map.topo = (struct topology){ 1, 1 };
 	machine.ncpu = 1;
 	machine.model = x86_model("max", why, sizeof(why));
 	if (!machine.model)
