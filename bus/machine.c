@@ -243,10 +243,10 @@ topology(struct parse *p)
 	if (n % (t->cores * t->threads) != 0)
 		return bad(p, "cpu: smp=%u: no sockets of %u cores of %u "
 		    "threads", n, t->cores, t->threads);
-	if (topo_apic_id(t, n - 1) != n - 1)
-		return bad(p, "cpu: smp=%u: %u cores of %u threads leave gaps "
-		    "between the APIC IDs: not supported yet", n, t->cores,
-		    t->threads);
+	/* a message has eight bits for it, and 255 means all */
+	if (topo_apic_id(t, n - 1) >= 255)
+		return bad(p, "cpu: smp=%u: sockets of %u cores of %u threads "
+		    "need APIC IDs over 254", n, t->cores, t->threads);
 	return 0;
 }
 

@@ -458,7 +458,8 @@ make_cpus(void)
 
 		if (!v || c == MAP_FAILED)
 			return -1;
-		c->index = c->apic_id = i;
+		c->index = i;
+		c->apic_id = topo_apic_id(&machine.map->topo, i);
 		c->m = &machine;
 		c->irq = v;
 		c->a20 = 1;

@@ -501,13 +501,14 @@ lapic_reset(struct devctx *d)
 }
 
 void
-lapic_init(struct devctx *d, unsigned id, bool bsp, const struct lapic_hooks *h)
+lapic_init(struct devctx *d, unsigned cpu, unsigned id, bool bsp,
+    const struct lapic_hooks *h)
 {
 	struct lapic_st *s = d->st;
 	struct lapic_priv *p = d->priv;
 
 	p->h = h;
-	p->cpu = id;
+	p->cpu = cpu;
 	s->id = id;
 	s->bsp = bsp;
 	lapic_reset(d);

@@ -118,6 +118,17 @@ look='cat /proc/cpuinfo /proc/interrupts; for d in /sys/bus/pci/devices/*; do ec
 	quiet_kernel
 }
 
+@test "six processors: sockets of three cores, with gaps between their APIC IDs" {
+	boot -m 512 -smp 6,sockets=2,cores=3 -kernel "$guest/vmlinuz" \
+		-initrd "$guest/initrd.img" -- \
+		'vm.run="cd /sys/devices/system/cpu; for c in cpu[0-9]*; do echo $c $(cat $c/topology/physical_package_id $c/topology/core_id $c/topology/core_siblings_list); done; grep ^apicid /proc/cpuinfo | tr -dc 0-9; echo; taskset 20 true; cat /proc/interrupts"'
+	[ "$status" -eq 0 ]
+	seen '^cpu2 0 2 0-2$'
+	seen '^cpu5 1 2 3-5$'
+	seen '^012456$'
+	quiet_kernel
+}
+
 @test "reboot -f with -no-reboot ends with 0" {
 	boot -m 256 -no-reboot -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" -- quiet vm.reboot vm.run=true
 	[ "$status" -eq 0 ]

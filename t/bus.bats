@@ -327,7 +327,7 @@ pm="part pm0 dev=pm port=0x300"
 		cpu smp=0|not 1 to
 		cpu cores=0|not 1 to
 		cpu smp=4 cores=3|no sockets of 3 cores of 1 threads
-		cpu smp=12 cores=3 threads=2|gaps between the APIC IDs
+		cpu smp=255 cores=5 threads=3|need APIC IDs over 254
 		name a/b|bad name
 		part x dev=fake y="open|quote
 	E
