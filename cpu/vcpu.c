@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "vcpu.h"
+#include "x86/jit.h"
 
 #define ARCH_SET_GS	0x1001
 #define STACK_BYTES	(512 * 1024)
@@ -32,6 +33,7 @@ static struct options {
 	uint32_t	smp;
 	int		accel;
 	uint64_t	tb_size;
+	struct switches	on;
 } o;
 
 static const char *const accels[] = { "translate", "tcg", "check", NULL };
@@ -44,6 +46,10 @@ static const struct opt opts[] = {
 	    "translate; check: compare each block with single steps", accels },
 	{ "tb-size", OPT_SIZE, offsetof(struct options, tb_size), "256M",
 	    "bytes of translated code kept", NULL },
+#define SWITCH(field, key, what) \
+	JIT_OPT(struct options, on., field, key, what)
+	JIT_SWITCHES(SWITCH)
+#undef SWITCH
 	{ NULL }
 };
 
@@ -597,5 +603,6 @@ main(int argc, char **argv)
 	machine.ncpu = o.smp;
 	machine.tb_size = o.tb_size;
 	machine.check = check || o.accel == 2;
+	jit_on = o.on;
 	return serve();
 }

@@ -107,7 +107,7 @@ statements() {
 	w=
 	[ ! "$model" ] || { quote "$model"; w="$w model=$q"; }
 	w="$w${cpus:+ smp=$cpus}${cores:+ cores=$cores}${threads:+ threads=$threads}"
-	w="$w${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}"
+	w="$w${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}$switches"
 	[ ! "$w" ] || say "cpu$w"
 	w=
 	[ ! "$kernel" ] || { quote "$kernel"; w="$w kernel=$q"

@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= file_name= uuid= mem= model= cpus= cores= threads= accel= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= cores= threads= accel= switches= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -166,6 +166,11 @@ accel_list() {
 		accel) accels "$v" ;;
 		thread) only "-accel thread" "$v" "multi" ;;
 		tb-size) tb_size "-accel tb-size" "$v" ;;
+		# of the vcpu, one by one
+		slots|chain|jcache|lazy|runs|inline|liveness|crossing|\
+		sampling|global)
+			onoff "-accel $k" "$v" "$has"
+			switches="$switches $k=$n" ;;
 		*) bad_key -accel ;;
 		esac
 	done

@@ -254,7 +254,7 @@ live_out(struct tr *t)
 static void
 liveness(struct tr *t)
 {
-	uint16_t live = live_out(t);
+	uint16_t live = jit_on.liveness ? live_out(t) : FL_STATUS;
 	enum class k;
 	int i;
 
@@ -267,7 +267,7 @@ liveness(struct tr *t)
 			live = FL_STATUS;
 		else
 			live = (uint16_t)((live & ~kills(in)) | in->fl_read);
-		t->live[i] = live;
+		t->live[i] = jit_on.liveness ? live : FL_STATUS;
 	}
 }
 

@@ -121,6 +121,8 @@ site_sample(const struct block *b, unsigned guest)
 {
 	uint32_t k = hot_key(b, guest), i = k % 1024, bit = k % HOT_N;
 
+	if (!jit_on.sampling)
+		return;
 	if (sampled[i].key != k)
 		sampled[i].n = 0;
 	sampled[i].key = k;
@@ -265,7 +267,7 @@ check(struct tr *t, int acc, unsigned size)
 {
 	unsigned cls = cls_of(size);
 
-	if (is_hot(t))
+	if (!jit_on.slots || is_hot(t))
 		check_tlb(t, acc, cls);
 	else
 		check_slot(t, COLD_MISS, acc, cls, cls_size[cls]);
