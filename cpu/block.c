@@ -385,6 +385,7 @@ block_flush(struct cpu *c)
 	jit.nblk = jit.nex = jit.npc = jit.nins = 0;
 	jit.used = jit.base;
 	jit.n_flush++;
+	perfmap_flush();
 	for (i = 0; i < machine.ncpu; i++)
 		for (m = 0; m < MMU_N; m++)
 			jc_flush(machine.cpu[i], m);

@@ -131,6 +131,11 @@ bool	check_before(struct cpu *, struct block *);
 void	check_after(struct cpu *, struct block *, uint16_t flags);
 void	check_abort(struct cpu *);
 
+/* perfmap.c: before the sandbox; symbols of the guest, or NULL. -1 errno */
+int	perfmap_open(const char *symbols);
+void	perfmap_block(const struct block *, uint64_t linear);
+void	perfmap_flush(void);
+
 /* chain.c */
 /* The block at c->rip, made if need be, with ripbase set; raises what fetching
  * raises.  NULL: this instruction is for x86_step(). */

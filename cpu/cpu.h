@@ -8,6 +8,7 @@
  *   loop.c    cpu_run(): deliver interrupts, find or make a block, enter it
  *   block.c   the translation cache: lookup, chaining, invalidation
  *   codemem.c double-mapped code memory
+ *   perfmap.c names of translated code for perf(1)
  *   tlb.c     fast-path TLB and slots: fill, flush
  *   io.c      physical accesses that are not plain RAM; ports
  *   irq.c     shared interrupt page -> PIC, I/O APIC, LAPIC -> vcpu; IPIs

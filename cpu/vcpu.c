@@ -34,6 +34,8 @@ static struct options {
 	int		accel;
 	uint64_t	tb_size;
 	struct switches	on;
+	bool		perfmap;
+	const char	*symbols;
 } o;
 
 static const char *const accels[] = { "translate", "tcg", "check", NULL };
@@ -50,6 +52,10 @@ static const struct opt opts[] = {
 	JIT_OPT(struct options, on., field, key, what)
 	JIT_SWITCHES(SWITCH)
 #undef SWITCH
+	{ "perfmap", OPT_BOOL, offsetof(struct options, perfmap), "off",
+	    "name translated code for perf(1)", NULL },
+	{ "symbols", OPT_STR, offsetof(struct options, symbols), NULL,
+	    "the guest's functions: System.map or /proc/kallsyms", NULL },
 	{ NULL }
 };
 
@@ -508,6 +514,8 @@ serve(void)
 		return fail("processors");
 	if (jit_start(machine.tb_size) < 0)
 		return fail("code cache");
+	if (o.perfmap && perfmap_open(o.symbols) < 0)
+		return fail(o.symbols ? "perfmap, symbols" : "perfmap");
 	for (i = 0; i < machine.ncpu; i++)
 		jit_cpu(machine.cpu[i]);
 	if (placed_init() < 0)
@@ -588,6 +596,11 @@ main(int argc, char **argv)
 	if (o.smp < 1 || o.smp > NVCPU_MAX) {
 		fprintf(stderr, "vcpu-x86_64: smp=%u: 1 to %d\n", o.smp,
 		    NVCPU_MAX);
+		return 2;
+	}
+	if (o.symbols && !o.perfmap) {
+		fprintf(stderr, "vcpu-x86_64: symbols=%s: only with perfmap=on\n",
+		    o.symbols);
 		return 2;
 	}
 	if (o.tb_size < 4 << 20 || o.tb_size > 1ull << 30) {

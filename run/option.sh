@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= file_name= uuid= mem= model= cpus= cores= threads= accel= switches= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= cores= threads= accel= switches= perfmap= symbols= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -171,6 +171,9 @@ accel_list() {
 		sampling|global)
 			onoff "-accel $k" "$v" "$has"
 			switches="$switches $k=$n" ;;
+		perfmap) onoff "-accel $k" "$v" "$has"
+			perfmap=$n ;;
+		symbols) symbols=$v ;;
 		*) bad_key -accel ;;
 		esac
 	done

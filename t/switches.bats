@@ -14,7 +14,7 @@ teardown() {
 
 # keys: those of the vcpu that are on or off
 keys() {
-	build/libexec/vm/vcpu-x86_64 --help | sed -n 's/^  \([a-z]*\)=on|off .*/\1/p'
+	build/libexec/vm/vcpu-x86_64 --help | sed -n 's/^  \([a-z]*\)=on|off .* (default on)$/\1/p'
 }
 
 # right KEY=off...: codetest, a slice of difftest and a boot are right with them
@@ -67,4 +67,54 @@ right() {
 	done
 	echo "off: ${set[*]}"
 	right "${set[@]}"
+}
+
+@test "perfmap: names of translated code, in the guest's symbols" {
+	local map symbols=$BATS_TEST_TMPDIR/symbols
+	# the kernel's text in halves, where it is without KASLR
+	cat >"$symbols" <<-S
+	0000000000000000 A not_code
+	ffffffff81400000 t upper_half
+	ffffffff81000000 T lower_half
+	S
+	vm_start perf -m 256 -nic none -display none -serial file:"$BATS_TEST_TMPDIR/con" \
+		-accel translate,perfmap=on,symbols="$symbols" \
+		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-append 'console=ttyS0 quiet nokaslr vm.run="echo up; sleep 1000"'
+	until_true grep -q '^up' "$BATS_TEST_TMPDIR/con"
+	map=/tmp/perf-$(cat "$dir/part/cpu/pid").map
+	cp "$map" "$BATS_TEST_TMPDIR/map"
+	# it begins anew with the translation cache
+	vm-mon perf ask cpu jit flush
+	[ "$(wc -l <"$map")" -lt "$(wc -l <"$BATS_TEST_TMPDIR/map")" ]
+	grep -q 'vcpu: misses' "$map"
+	vm-mon perf quit
+	wait "$pid" || true
+	rm "$map"
+	map=$BATS_TEST_TMPDIR/map
+	run grep -vE '^[0-9a-f]+ [0-9a-f]+ (lower_half|upper_half|guest [0-9a-f]+|vcpu: [a-z ]+)$' "$map"
+	[ -z "$output" ] || { printf '%s\n' "${lines[@]:0:5}"; false; }
+	grep -q ' lower_half$' "$map"
+	grep -q ' upper_half$' "$map"
+	grep -q ' guest 4[0-9a-f]*$' "$map"
+	# no two blocks overlap
+	perl -lane 'print "$F[0] $F[1]"' "$map" | sort | perl -ane '
+		my ($a, $n) = (hex $F[0], hex $F[1]);
+		die "$_" if $a < ($end // 0) || $n == 0; $end = $a + $n'
+}
+
+@test "perfmap: symbols that are none, and symbols alone, are refused" {
+	: >"$BATS_TEST_TMPDIR/empty"
+	run vm-run -accel "translate,perfmap=on,symbols=$BATS_TEST_TMPDIR/empty" \
+		-display none -serial null -kernel "$guest/vmlinuz"
+	[ "$status" -ne 0 ]
+	[[ $output == *"symbols"*"Invalid argument"* ]]
+	run vm-run -accel "translate,symbols=$BATS_TEST_TMPDIR/none" \
+		-kernel "$guest/vmlinuz"
+	[ "$status" -eq 1 ]
+	[[ $output == *"-accel symbols $BATS_TEST_TMPDIR/none: no such file"* ]]
+	run vm-run -accel "translate,symbols=$BATS_TEST_TMPDIR/empty" \
+		-display none -serial null -kernel "$guest/vmlinuz"
+	[ "$status" -ne 0 ]
+	[[ $output == *"only with perfmap=on"* ]]
 }

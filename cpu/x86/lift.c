@@ -408,6 +408,7 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	jit.guest_bytes += off - (gpa & 0xfff);
 	block_protect(t->c, gpa);
 	block_commit(t->b, t->e.p);
+	perfmap_block(t->b, t->c->rip + (rip32(t) ? t->c->seg[CS].base : 0));
 	return t->b;
 }
 
