@@ -118,3 +118,32 @@ right() {
 	[ "$status" -ne 0 ]
 	[[ $output == *"only with perfmap=on"* ]]
 }
+
+@test "info jit and stat: why blocks are left" {
+	local key
+	vm_start count -m 256 -nic none -display none -serial file:"$BATS_TEST_TMPDIR/con" \
+		-smp 2 -accel translate,chain=off,runs=off \
+		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-append 'console=ttyS0 quiet vm.run="echo up; sleep 1000"'
+	until_true grep -q '^up' "$BATS_TEST_TMPDIR/con"
+	run vm-mon count info jit
+	[ "$status" -eq 0 ]
+	printf '%s\n' "$output"
+	[ "$(printf '%s\n' "$output" | grep '^switched off' | tr -s ' \n' ' ')" = \
+		"switched off chain switched off runs " ]
+	printf '%s\n' "$output" | grep -qE '^linked +0 jumps$'
+	for key in 'run loop' interrupts exceptions halts 'jump cache miss' \
+	    'slots refilled' 'TLB misses' 'TLB fills' 'slow accesses' helpers \
+	    '  stosq' '  cpu' '  uart0'; do
+		printf '%s\n' "$output" | grep -qE "^$key +[1-9][0-9]*$" ||
+			{ echo "no $key"; false; }
+	done
+	# the ten lines of instructions come with the greatest first
+	printf '%s\n' "$output" | sed -n '/^helpers/,/^accesses/s/^  [a-z].* //p' | sort -rnc
+	run vm-mon count stat
+	[ "$status" -eq 0 ]
+	[[ ${lines[-3]} == vcpu*loop/s*irq/s*refill/s*new/s ]]
+	[[ ${lines[-2]} =~ ^0(\ +[0-9]+){10}$ && ${lines[-1]} =~ ^1(\ +[0-9]+){10}$ ]]
+	vm-mon count quit
+	wait "$pid"
+}

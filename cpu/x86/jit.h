@@ -59,6 +59,8 @@ struct switches { JIT_SWITCHES(JIT_FIELD) };
 extern struct switches jit_on;
 extern const struct opt jit_opts[];	/* of a struct switches */
 
+_Static_assert(ZYDIS_MNEMONIC_MAX_VALUE < MNEM_N, "struct cpu.n_mnem");
+
 enum { S1 = H_9, S2 = H_10, H_GSP = H_11 };
 #define GS(m)		((uint32_t)__builtin_offsetof(struct cpu, m))
 #define GS_GPR(r)	(GS(gpr) + 8 * (r))
