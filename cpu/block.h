@@ -131,8 +131,9 @@ bool	check_before(struct cpu *, struct block *);
 void	check_after(struct cpu *, struct block *, uint16_t flags);
 void	check_abort(struct cpu *);
 
-/* perfmap.c: before the sandbox; symbols of the guest, or NULL. -1 errno */
-int	perfmap_open(const char *symbols);
+/* perfmap.c: before the sandbox. -1 errno */
+int	perfmap_symbols(const char *path);	/* the guest's functions */
+int	perfmap_open(void);
 void	perfmap_block(const struct block *, uint64_t linear);
 void	perfmap_flush(void);
 

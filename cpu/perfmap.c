@@ -59,8 +59,8 @@ by_addr(const void *a, const void *b)
 }
 
 /* Functions of a file of lines `ADDRESS TYPE NAME'. */
-static int
-read_symbols(const char *path)
+int
+perfmap_symbols(const char *path)
 {
 	FILE *f = fopen(path, "re");
 	struct symbol s, *more;
@@ -97,12 +97,10 @@ read_symbols(const char *path)
 }
 
 int
-perfmap_open(const char *symbols)
+perfmap_open(void)
 {
 	char path[32];
 
-	if (symbols != NULL && read_symbols(symbols) < 0)
-		return -1;
 	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
 	unlink(path);
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

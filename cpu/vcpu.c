@@ -514,8 +514,10 @@ serve(void)
 		return fail("processors");
 	if (jit_start(machine.tb_size) < 0)
 		return fail("code cache");
-	if (o.perfmap && perfmap_open(o.symbols) < 0)
-		return fail(o.symbols ? "perfmap, symbols" : "perfmap");
+	if (o.symbols && perfmap_symbols(o.symbols) < 0)
+		return fail(o.symbols);
+	if (o.perfmap && perfmap_open() < 0)
+		return fail("perfmap");
 	for (i = 0; i < machine.ncpu; i++)
 		jit_cpu(machine.cpu[i]);
 	if (placed_init() < 0)

@@ -104,6 +104,8 @@ statements() {
 		start=${start:-on}
 	fi
 	[ ! "$mem" ] || say "ram size=$mem"
+	# one socket of cores goes without saying
+	case $file_machine$sockets,$threads in 1,1) cores= threads= ;; esac
 	w=
 	[ ! "$model" ] || { quote "$model"; w="$w model=$q"; }
 	w="$w${cpus:+ smp=$cpus}${cores:+ cores=$cores}${threads:+ threads=$threads}"

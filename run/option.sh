@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= file_name= uuid= mem= model= cpus= cores= threads= accel= switches= perfmap= symbols= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= sockets= cores= threads= accel= switches= perfmap= symbols= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -248,8 +248,6 @@ processors() {
 	[ "$total" -ge "$cpus" ] ||
 		die 2 "-smp $a: maxcpus is less than cpus"
 	[ "$total" = "$cpus" ] || not_yet "-smp maxcpus=$maxcpus: CPUs to plug in"
-	# a machine file without them means one socket of cores
-	case $sockets,$threads in 1,1) cores= threads= ;; esac
 }
 
 guest_name() {

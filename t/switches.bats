@@ -108,7 +108,7 @@ right() {
 	run vm-run -accel "translate,perfmap=on,symbols=$BATS_TEST_TMPDIR/empty" \
 		-display none -serial null -kernel "$guest/vmlinuz"
 	[ "$status" -ne 0 ]
-	[[ $output == *"symbols"*"Invalid argument"* ]]
+	[[ $output == *"/empty: Invalid argument"* ]]
 	run vm-run -accel "translate,symbols=$BATS_TEST_TMPDIR/none" \
 		-kernel "$guest/vmlinuz"
 	[ "$status" -eq 1 ]

@@ -397,6 +397,11 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	[ "$status" -eq 0 ]
 	[ "$output" = "$(cat m.vm)" ]
 	# options beside it are added
+	# all of a topology takes the place of all of the file's
+	"$vm" -print -smp 4,cores=1,threads=2 -kernel k >smp.vm </dev/null
+	run "$vm" -print smp.vm -smp 8
+	[[ $output == *$'\ncpu smp=8 cores=8 threads=1\n'* ]] ||
+		[[ $output == *$'\ncpu smp=8 cores=8 threads=1' ]]
 	run "$vm" -print m.vm -S -m 96 -name other
 	[ "$status" -eq 0 ]
 	has "ram size=96M"
