@@ -66,6 +66,7 @@ stat_jit(FILE *f)
 #undef N
 	};
 	static struct count mnem[MNEM_N], part[PART_MAX];
+	uint64_t refills = 0, misses = 0;
 	const struct { bool on; const char *key; } on[] = {
 #define ON(field, key, what)	{ jit_on.field, key },
 		JIT_SWITCHES(ON)
@@ -85,6 +86,13 @@ stat_jit(FILE *f)
 			    totals[k].off);
 		fprintf(f, "%-16s%10llu\n", totals[k].name, (ull)n);
 	}
+	for (i = 0; i < machine.ncpu; i++) {
+		refills += machine.cpu[i]->n_refill;
+		misses += machine.cpu[i]->n_miss;
+	}
+	if (misses < refills)		/* of slots that were filled again */
+		fprintf(f, "TLB hits        %10llu per mille\n",
+		    (ull)((refills - misses) * 1000 / refills));
 	for (k = 0; k < MNEM_N; k++) {
 		mnem[k] = (struct count){ 0, ZydisMnemonicGetString(k) };
 		for (i = 0; i < machine.ncpu; i++)

@@ -138,6 +138,7 @@ right() {
 		printf '%s\n' "$output" | grep -qE "^$key +[1-9][0-9]*$" ||
 			{ echo "no $key"; false; }
 	done
+	printf '%s\n' "$output" | grep -qE '^TLB hits +[0-9]+ per mille$'
 	# the ten lines of instructions come with the greatest first
 	printf '%s\n' "$output" | sed -n '/^helpers/,/^accesses/s/^  [a-z].* //p' | sort -rnc
 	run vm-mon count stat
