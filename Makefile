@@ -31,14 +31,16 @@ LIBIMG	= $(if $(IMG_SRC),$(B)/libimg.a)
 # ---- chips: every dev/*.c that has DEV_MAIN and is not placed in the vcpu;
 # the other files of dev/ are their library
 PLACED	= lapic ioapic i8259 i8254
-DEV_LIB	= $(filter-out $(PLACED:%=dev/%.c),$(shell grep -L '^DEV_MAIN' dev/*.c 2>/dev/null))
+PLACED_SRC = $(PLACED) lapic-timer lapic-msr
+PLACED_OBJ = $(PLACED_SRC:%=$(B)/placed/%.o)
+DEV_LIB	= $(filter-out $(PLACED_SRC:%=dev/%.c),$(shell grep -L '^DEV_MAIN' dev/*.c 2>/dev/null))
 DEV_CHIPS = $(patsubst dev/%.c,%,$(shell grep -l '^DEV_MAIN' dev/*.c 2>/dev/null))
 DEV_PROCS = $(filter-out $(PLACED),$(DEV_CHIPS))
 DEV_BINS = $(DEV_PROCS:%=$(LX)/dev-%)
 
 # ---- cpu: C that runs between guest instructions must leave the FPU alone
 CPU_SRC	= $(wildcard cpu/*.c cpu/x86/*.c cpu/host/*.c)
-CPU_OBJ	= $(call obj,$(CPU_SRC)) $(PLACED:%=$(B)/placed/%.o)
+CPU_OBJ	= $(call obj,$(CPU_SRC)) $(PLACED_OBJ)
 
 # ---- img, nbd, slirp, switch, mon
 IMG_SRC	= $(filter-out img/vm-img.c img/vm-io.c img/cmd-%.c,$(wildcard img/*.c))

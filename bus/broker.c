@@ -72,6 +72,7 @@ broker_pages(struct broker *b)
 	}
 	b->dirty->npage = b->ram.size / PAGE_SIZE_4K;
 	b->map->nvcpu = b->mf->smp;
+	b->map->topo = b->mf->topo;
 	b->map->ram_size = b->ram.size;
 	e.last = b->ram.low - 1;
 	map_list_set(b->ranges, &e);

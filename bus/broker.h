@@ -26,6 +26,7 @@ struct mfile {
 	char		*name, *uuid;
 	uint64_t	ram;
 	unsigned	smp;
+	struct topology	topo;
 	char		*kernel, *initrd, *append, *entry;
 	bool		reboot_exit, shutdown_pause, start, daemonize, hpet;
 	enum { PANIC_EXIT, PANIC_PAUSE, PANIC_NONE } panic;

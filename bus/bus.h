@@ -246,7 +246,7 @@ struct part {
 	char		dir[256];	/* the VM's run directory, "" if none */
 	struct boot	boot;		/* vcpu only: the latest `boot` line */
 	struct chan_ref	*refs;		/* vcpu only: see part_hello_vcpu */
-	struct part_priv *priv;		/* part.c's own */
+	struct part_priv *priv;		/* part.h */
 };
 
 struct part_ops {

@@ -206,7 +206,7 @@ static int
 load_kernel(struct broker *b)
 {
 	struct mfile *m = b->mf;
-	struct acpi_opts a = { .ncpu = m->smp, .hpet = m->hpet,
+	struct acpi_opts a = { .ncpu = m->smp, .topo = m->topo, .hpet = m->hpet,
 	    .uuid = m->uuid, .name = m->name };
 	struct boot *t = &b->boot;
 	void *dsdt;

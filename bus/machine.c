@@ -16,6 +16,7 @@ struct parse {
 	unsigned	lineno;
 	char		*why;
 	size_t		whylen;
+	unsigned	cpu_line;	/* of the last cpu statement */
 };
 
 static int bad(struct parse *, const char *, ...)
@@ -191,23 +192,61 @@ add_words(struct parse *p, struct mpart *mp, char **argv, bool over)
 	return 0;
 }
 
+/* The number of a key of the cpu, if it is there. */
+static int
+cpu_count(struct parse *p, const char *key, unsigned *val)
+{
+	const char *s = line_key(p->m->cpu.argv, key);
+	uint64_t n = line_u64(p->m->cpu.argv, key, 0);
+
+	if (s != NULL && (n < 1 || n > NVCPU_MAX))
+		return bad(p, "cpu: %s=%s: not 1 to %d", key, s, NVCPU_MAX);
+	if (s != NULL)
+		*val = (unsigned)n;
+	return 0;
+}
+
+/* cores= and threads= are ours: the vcpu reads them in the map. */
 static int
 do_cpu(struct parse *p, char **argv)
 {
 	struct mpart *c = &p->m->cpu;
-	const char *s;
-	uint64_t n;
+	int i, n = 0;
 
-	if (add_words(p, c, argv + 1, true) < 0)
+	p->cpu_line = p->lineno;
+	if (add_words(p, c, argv + 1, true) < 0 ||
+	    cpu_count(p, "smp", &p->m->smp) < 0 ||
+	    cpu_count(p, "cores", &p->m->topo.cores) < 0 ||
+	    cpu_count(p, "threads", &p->m->topo.threads) < 0)
 		return -1;
-	s = line_key(c->argv, "smp");
-	if (s != NULL) {
-		n = line_u64(c->argv, "smp", 0);
-		if (n < 1 || n > NVCPU_MAX)
-			return bad(p, "cpu: smp=%s: not 1 to %d", s,
-			    NVCPU_MAX);
-		p->m->smp = (unsigned)n;
-	}
+	for (i = 0; i < c->n; i++)
+		if (strncmp(c->argv[i], "cores=", 6) != 0 &&
+		    strncmp(c->argv[i], "threads=", 8) != 0)
+			c->argv[n++] = c->argv[i];
+	while (c->n > n)
+		c->argv[--c->n] = NULL;
+	return 0;
+}
+
+/* Sockets are as many as it takes; one, if it is not said how many cores. */
+static int
+topology(struct parse *p)
+{
+	struct topology *t = &p->m->topo;
+	unsigned n = p->m->smp;
+
+	p->lineno = p->cpu_line;
+	if (t->threads == 0)
+		t->threads = 1;
+	if (t->cores == 0)
+		t->cores = n >= t->threads ? n / t->threads : 1;
+	if (n % (t->cores * t->threads) != 0)
+		return bad(p, "cpu: smp=%u: no sockets of %u cores of %u "
+		    "threads", n, t->cores, t->threads);
+	/* a message has eight bits for it, and 255 means all */
+	if (topo_apic_id(t, n - 1) >= 255)
+		return bad(p, "cpu: smp=%u: sockets of %u cores of %u threads "
+		    "need APIC IDs over 254", n, t->cores, t->threads);
 	return 0;
 }
 
@@ -334,6 +373,8 @@ mfile_read(struct mfile *m, const char *path, char *why, size_t whylen)
 	p.lineno++;
 	if (m->name == NULL)
 		return bad(&p, "there is no name statement");
+	if (topology(&p) < 0)
+		return -1;
 	if (m->ram % PAGE_SIZE_4K != 0)
 		m->ram -= m->ram % PAGE_SIZE_4K;
 	for (n = 0; (unsigned)n < m->npart; n++)

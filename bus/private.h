@@ -33,7 +33,7 @@ uint64_t line_u64(char *const *argv, const char *key, uint64_t def);
 /* Takes a leading "@ID " off; *id 0 if there is none (IDs start at 1). */
 char	*line_id(char *line, uint64_t *id);
 
-/* ---- tool.c: answers, used by part.c too */
+/* ---- tool.c: answers, for parts too */
 /* `line` is what follows the ID: "ok ..." or "err N ...". Returns the errno
  * value (EPROTO if it is neither) and where the text starts. */
 int	answer_parse(char *line, char **text);

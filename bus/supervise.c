@@ -69,6 +69,14 @@ helper(const char *chip)
 	return NULL;
 }
 
+static bool
+optional(const char *chip)
+{
+	const struct helper *h = helper(chip);
+
+	return h != NULL && h->optional;
+}
+
 /* The program of a chip, and its name for argv[0]. */
 static void
 program(struct broker *b, const struct mpart *mp, char *path, size_t len)
@@ -248,7 +256,7 @@ linger(void *arg)
 	log_line("%s/%s (pid %d) closed its connection", p->b->mf->name,
 	    p->name, (int)p->pid);
 	kill(p->pid, SIGKILL);
-	if (helper(p->chip) == NULL || !helper(p->chip)->optional)
+	if (!optional(p->chip))
 		life_end(p->b, 1);
 }
 
@@ -279,7 +287,7 @@ died(struct broker *b, struct peer *p, pid_t pid, int status)
 	snprintf(text, sizeof text, "died %s", p->name);
 	gone(p);
 	broker_event(b, "bus", text);
-	if (!up || helper(p->chip) == NULL || !helper(p->chip)->optional)
+	if (!up || !optional(p->chip))
 		life_end(b, code);
 }
 

@@ -676,7 +676,7 @@ alone(char **argv, uint64_t ram)
 	log_open("vm-poke", NULL, NULL);
 	m.name = (char *)"poke";
 	m.ram = ram;
-	m.smp = 1;
+	m.smp = m.topo.cores = m.topo.threads = 1;
 	m.start = true;
 	m.part[0].chip = argv[0];
 	snprintf(name, sizeof name, "%.31s", argv[0]);

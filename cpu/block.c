@@ -473,6 +473,7 @@ block_flush(void)
 	jit.used = jit.base;
 	jit.cold_used = jit.cold;
 	jit.n_flush++;
+	perfmap_flush();
 	for (i = 0; i < machine.ncpu; i++)
 		for (m = 0; m < MMU_N; m++)
 			jc_flush(machine.cpu[i], m);

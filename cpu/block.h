@@ -152,6 +152,12 @@ bool	check_before(struct cpu *, struct block *);
 void	check_after(struct cpu *, struct block *, uint16_t flags);
 void	check_abort(struct cpu *);
 
+/* perfmap.c: before the sandbox. -1 errno */
+int	perfmap_symbols(const char *path);	/* the guest's functions */
+int	perfmap_open(void);
+void	perfmap_block(const struct block *, uint64_t linear);
+void	perfmap_flush(void);
+
 /* chain.c */
 /* The block at c->rip, made if need be, with ripbase set; raises what fetching
  * raises.  NULL: this instruction is for x86_step(). */

@@ -149,7 +149,7 @@ block_here(struct cpu *c)
 		return NULL;
 	gpa = t->page | (lin & 0xfff);
 	b = block_find(gpa, c->mode);
-	if (!b)
+	if (!b && jit_on.crossing)
 		b = crossing(c, lin, gpa, host, &global);
 	if (!b)
 		b = make(c, gpa, host);
@@ -158,7 +158,7 @@ block_here(struct cpu *c)
 	if (b && !(c->mode & M_FLAT_CS) &&
 	    c->rip + b->hi - 1 - (lin & 0xfff) > c->seg[CS].limit)
 		return NULL;
-	if (b && !machine.check)
+	if (b && !machine.check && jit_on.jcache)
 		jc_put(c, b, global);
 	return b;
 }

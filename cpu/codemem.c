@@ -1,10 +1,12 @@
 /*
  * codemem.c - memory for translated code, mapped twice: once writable, once
  * executable, never both in one mapping.
+ *
+ * It is in no file, so that perf(1) takes it for generated code and looks into
+ * perfmap.c's: a shared mapping, and mremap(2) from a length of 0, which maps
+ * the same pages again.
  */
-#include <errno.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "block.h"
 
@@ -12,28 +14,18 @@ int
 codemem_init(size_t bytes)
 {
 	uint8_t *rx;
-	int fd;
 
-	fd = memfd_create("code", MFD_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	if (ftruncate(fd, (off_t)bytes) < 0)
-		goto bad;
 	jit.rw = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-	    MAP_SHARED | MAP_NORESERVE, fd, 0);
+	    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (jit.rw == MAP_FAILED)
-		goto bad;
-	rx = mmap(NULL, bytes, PROT_READ | PROT_EXEC,
-	    MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (rx == MAP_FAILED) {
+		return -1;
+	rx = mremap(jit.rw, 0, bytes, MREMAP_MAYMOVE);
+	if (rx == MAP_FAILED ||
+	    mprotect(rx, bytes, PROT_READ | PROT_EXEC) < 0) {
 		munmap(jit.rw, bytes);
-		goto bad;
+		return -1;
 	}
-	close(fd);
 	jit.rx_off = rx - jit.rw;
 	jit.size = bytes;
 	return 0;
-bad:
-	close(fd);
-	return -1;
 }

@@ -8,13 +8,15 @@
  *   loop.c    cpu_run(): deliver interrupts, find or make a block, enter it
  *   block.c   the translation cache: lookup, chaining, invalidation
  *   codemem.c double-mapped code memory
+ *   perfmap.c names of translated code for perf(1)
  *   tlb.c     fast-path TLB and slots: fill, flush
  *   io.c      physical accesses that are not plain RAM; ports
  *   irq.c     shared interrupt page -> PIC, I/O APIC, LAPIC -> vcpu; IPIs
  *   smp.c     several vcpus: locks and safe points
  *   timer.c   guest time, timers of the placed chips
  *   placed.c  the host (struct dev_host) of the chips linked into this process
- *   info.c    answers to `ask` (info registers, lapic, tlb, jit, mem ...)
+ *   info.c    answers to `ask` (info registers, lapic, tlb, mem ...)
+ *   stat.c    what the vcpus count (info jit, stat)
  *
  * Floating point: while `xlive` is set, the guest's x87/SSE/AVX registers are in
  * the host's.  All of cpu/ is compiled with -mgeneral-regs-only, so C code here
@@ -144,5 +146,9 @@ void	cpu_fpu_load(struct cpu *);
 
 /* ---- info.c */
 int	info_ask(void *arg, char **argv, FILE *out);
+
+/* ---- stat.c: while the vcpus are parked */
+void	stat_vcpus(FILE *);		/* a line each: key=value */
+void	stat_jit(FILE *);		/* the translation cache and totals */
 
 #endif

@@ -358,34 +358,6 @@ cpus(FILE *f)
 }
 
 static void
-stat(FILE *f)
-{
-	unsigned i;
-
-	for (i = 0; i < machine.ncpu; i++) {
-		const struct cpu *c = machine.cpu[i];
-
-		fprintf(f, "cpu=%u exits=%llu fills=%llu faults=%llu irqs=%llu "
-		    "io=%llu halts=%llu translated=%llu helpers=%llu\n", i,
-		    (ull)c->n_exit, (ull)c->n_fill, (ull)c->n_fault,
-		    (ull)c->n_irq, (ull)c->n_io, (ull)c->n_halt,
-		    (ull)c->n_translate, (ull)c->n_helper);
-	}
-}
-
-static void
-jit_stats(FILE *f)
-{
-	uint64_t n = 0;
-	unsigned i;
-
-	block_info(f);
-	for (i = 0; i < machine.ncpu; i++)
-		n += machine.cpu[i]->n_exit;
-	fprintf(f, "block entries   %10llu from the run loop\n", (ull)n);
-}
-
-static void
 chip(struct devctx *d, FILE *f)
 {
 	irq_lock();
@@ -426,9 +398,9 @@ topic(char **argv, FILE *f)
 	else if (strcmp(t, "tlb") == 0)
 		page_tables(c, f, false);
 	else if (strcmp(t, "jit") == 0)
-		jit_stats(f);
+		stat_jit(f);
 	else if (strcmp(t, "stat") == 0)
-		stat(f);
+		stat_vcpus(f);
 	else {
 		fprintf(f, "%s: no such topic", t);
 		return EINVAL;
@@ -446,7 +418,7 @@ answer(char **argv, FILE *f)
 	if (strcmp(argv[0], "info") == 0)
 		return topic(argv + 1, f);
 	if (strcmp(argv[0], "stat") == 0) {
-		stat(f);
+		stat_vcpus(f);
 		return 0;
 	}
 	if (strcmp(argv[0], "nmi") == 0) {

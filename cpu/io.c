@@ -249,6 +249,7 @@ range_read(struct cpu *c, const struct map_ent *ent, uint64_t addr,
 		unclaimed(c, e.space, addr, false);
 		return ones(size);
 	}
+	c->n_part[e.part % PART_MAX]++;
 	if (e.part == 0)
 		return placed_read(c, &e, addr, size, &v) ? v & ones(size) :
 		    ones(size);
@@ -303,6 +304,7 @@ range_write(struct cpu *c, const struct map_ent *ent, uint64_t addr,
 	}
 	if (e.kind == RANGE_ROM)
 		return;
+	c->n_part[e.part % PART_MAX]++;
 	if (e.part == 0) {
 		placed_write(c, &e, addr, size, val);
 		return;

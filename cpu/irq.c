@@ -540,7 +540,7 @@ irq_init(void)
 		if (!placed_alloc(&v->lapic, &lapic, "lapic"))
 			return -1;
 		v->lapic.hostarg = c;
-		lapic_init(&v->lapic, c->apic_id, i == 0, &hooks);
+		lapic_init(&v->lapic, i, c->apic_id, i == 0, &hooks);
 	}
 	ioapic_deliver_to(&placed_ioapic, message, NULL);
 	return 0;

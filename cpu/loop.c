@@ -313,7 +313,7 @@ left:
 		if ((c->mode & M_SIZE) != M_64)
 			c->rip &= (c->mode & M_SIZE) == M_32 ? 0xffffffffu :
 			    0xffffu;
-		if (x->kind == EXIT_LINK && !machine.check) {
+		if (x->kind == EXIT_LINK && !machine.check && jit_on.chain) {
 			link = x;
 			rip = c->rip;
 			flushes = jit.n_flush;

@@ -9,7 +9,7 @@
  * slots emitted code decides, by the address: all of the lower half are logged,
  * none of the upper half, where `high_local` says that one was not global.
  */
-#include "block.h"
+#include "x86/jit.h"
 
 #define EMPTY 0x8000000000000000ull
 /* In the lower half, but canonical nowhere: see slot_flush_page(). */
@@ -129,6 +129,10 @@ tlb_flush_nonglobal(struct cpu *c)
 	struct itlbe *t = c->itlb[0];
 	unsigned m, i;
 
+	if (!jit_on.global) {
+		tlb_flush_all(c);
+		return;
+	}
 	for (m = 0; m < MMU_N; m++) {
 		tlb_clear_logged(c->tlb[m][0], &c->tlb_log[m]);
 		if (c->high_local || c->slot_log[m].n > 2 * SLOT_N)

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #include "vcpu.h"
-#include "block.h"
+#include "x86/jit.h"
 
 #define ARCH_SET_GS	0x1001
 #define STACK_BYTES	(512 * 1024)
@@ -34,6 +34,9 @@ static struct options {
 	uint32_t	smp;
 	int		accel;
 	uint64_t	tb_size;
+	struct switches	on;
+	bool		perfmap;
+	const char	*symbols;
 } o;
 
 static const char *const accels[] = { "translate", "tcg", "check", NULL };
@@ -46,6 +49,14 @@ static const struct opt opts[] = {
 	    "translate; check: compare each block with single steps", accels },
 	{ "tb-size", OPT_SIZE, offsetof(struct options, tb_size), "256M",
 	    "bytes of translated code kept", NULL },
+#define SWITCH(field, key, what) \
+	JIT_OPT(struct options, on., field, key, what)
+	JIT_SWITCHES(SWITCH)
+#undef SWITCH
+	{ "perfmap", OPT_BOOL, offsetof(struct options, perfmap), "off",
+	    "name translated code for perf(1)", NULL },
+	{ "symbols", OPT_STR, offsetof(struct options, symbols), NULL,
+	    "the guest's functions: System.map or /proc/kallsyms", NULL },
 	{ NULL }
 };
 
@@ -461,7 +472,8 @@ make_cpus(void)
 		if (!v || c == MAP_FAILED)
 			return -1;
 		madvise(c, sizeof(*c), MADV_HUGEPAGE);	/* the TLB in it */
-		c->index = c->apic_id = i;
+		c->index = i;
+		c->apic_id = topo_apic_id(&machine.map->topo, i);
 		c->m = &machine;
 		c->irq = v;
 		c->a20 = 1;
@@ -504,6 +516,10 @@ serve(void)
 		return fail("processors");
 	if (jit_start(machine.tb_size) < 0)
 		return fail("code cache");
+	if (o.symbols && perfmap_symbols(o.symbols) < 0)
+		return fail(o.symbols);
+	if (o.perfmap && perfmap_open() < 0)
+		return fail("perfmap");
 	for (i = 0; i < machine.ncpu; i++)
 		jit_cpu(machine.cpu[i]);
 	if (placed_init() < 0)
@@ -586,6 +602,11 @@ main(int argc, char **argv)
 		    NVCPU_MAX);
 		return 2;
 	}
+	if (o.symbols && !o.perfmap) {
+		fprintf(stderr, "vcpu-x86_64: symbols=%s: only with perfmap=on\n",
+		    o.symbols);
+		return 2;
+	}
 	if (o.tb_size < 4 << 20 || o.tb_size > 1ull << 30) {
 		fprintf(stderr, "vcpu-x86_64: tb-size=%llu: 4M to 1G\n",
 		    (unsigned long long)o.tb_size);
@@ -599,5 +620,6 @@ main(int argc, char **argv)
 	machine.ncpu = o.smp;
 	machine.tb_size = o.tb_size;
 	machine.check = check || o.accel == 2;
+	jit_on = o.on;
 	return serve();
 }

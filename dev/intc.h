@@ -44,7 +44,8 @@ struct lapic_hooks {
 /* Input clock of the timer's divider: what CPUID must tell as the core crystal
  * clock (15H ECX) or the hypervisor's bus clock: one tick is one nanosecond. */
 #define LAPIC_HZ	1000000000u
-void	lapic_init(struct devctx *, unsigned id, bool bsp,
+/* `cpu` is what the hooks are told; `id` the APIC ID. */
+void	lapic_init(struct devctx *, unsigned cpu, unsigned id, bool bsp,
 	    const struct lapic_hooks *);
 /* Does this LAPIC match destination `dest` (physical / logical)? */
 bool	lapic_match(struct devctx *, uint32_t dest, bool logical);

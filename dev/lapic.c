@@ -1,60 +1,15 @@
 /*
  * lapic.c - the local APIC of one processor: xAPIC (memory-mapped) and x2APIC
- * (MSRs), with one-shot, periodic and TSC-deadline timer.
+ * (lapic-msr.c), with its timer (lapic-timer.c).
  * Intel SDM volume 3A, chapter 11 (sections in comments are of that chapter).
  *
  * One devctx per vcpu.  cpu/irq.c holds its interrupt lock around every call.
  * Between a message and this file stands cpu/irq.c, which finds the
  * destinations; between this file and the processor stands lapic_highest().
- *
- * The timer counts LAPIC_HZ / divisor in guest time.  Nothing ticks: the count
- * is computed from `start` when read, and a host timer is armed only while the
- * LVT entry is unmasked.
  */
 #include <string.h>
 
-#include "intc.h"
-
-enum {				/* register offsets, table 11-1 */
-	R_ID = 0x020, R_VERSION = 0x030, R_TPR = 0x080, R_APR = 0x090,
-	R_PPR = 0x0a0, R_EOI = 0x0b0, R_RRD = 0x0c0, R_LDR = 0x0d0,
-	R_DFR = 0x0e0, R_SVR = 0x0f0, R_ISR = 0x100, R_TMR = 0x180,
-	R_IRR = 0x200, R_ESR = 0x280, R_CMCI = 0x2f0, R_ICR_LO = 0x300,
-	R_ICR_HI = 0x310, R_LVT = 0x320, R_ICOUNT = 0x380, R_CCOUNT = 0x390,
-	R_DCR = 0x3e0, R_SELF = 0x3f0,
-};
-enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR,
-	NLVT };
-enum {
-	BASE_BSP = 0x100, BASE_EXTD = 0x400, BASE_EN = 0x800,
-	LVT_MASKED = 0x10000, LVT_LEVEL = 0x8000, LVT_IRR = 0x4000,
-	LVT_LOW = 0x2000,
-	TIMER_PERIODIC = 0x20000, TIMER_DEADLINE = 0x40000,
-	TIMER_MODE = 0x60000,
-	SVR_ENABLE = 0x100,
-	ESR_SEND_VECTOR = 0x20, ESR_RECV_VECTOR = 0x40, ESR_REGISTER = 0x80,
-};
-#define BASE_ADDR	0x000ffffffffff000ull
-#define VERSION		(0x14u | (NLVT - 1) << 16)
-/* A period nobody could serve is stretched: a guest may only harm itself. */
-#define MIN_PERIOD	20000		/* ns */
-
-struct lapic_st {
-	uint32_t	id;		/* x2APIC ID; the xAPIC ID is its low
-					 * byte */
-	uint64_t	base;		/* IA32_APIC_BASE */
-	uint32_t	tpr, ldr, dfr, svr;
-	uint32_t	esr, esr_new;	/* as read; collected since (11.5.3) */
-	uint32_t	icr_lo, icr_hi;
-	uint32_t	isr[8], tmr[8], irr[8];
-	uint32_t	lvt[NLVT];
-	uint32_t	icount, dcr;
-	int64_t		start;		/* guest ns when the count was written,
-					 * -1: not counting */
-	uint64_t	deadline;	/* IA32_TSC_DEADLINE */
-	uint8_t		lint[2];	/* input levels */
-	uint8_t		bsp;
-};
+#include "lapic.h"
 
 static const struct field fields[] = {
 	FIELD(lapic_st, id), FIELD(lapic_st, base), FIELD(lapic_st, tpr),
@@ -68,13 +23,8 @@ static const struct field fields[] = {
 	FIELD_END
 };
 
-struct lapic_priv {
-	const struct lapic_hooks *h;
-	unsigned	cpu;
-};
-
 /* What software may change in each LVT entry (figure 11-8). */
-static const uint32_t lvt_mask[NLVT] = {
+const uint32_t lapic_lvt_mask[NLVT] = {
 	[LVT_TIMER]	= 0x700ff,
 	[LVT_THERMAL]	= 0x107ff,
 	[LVT_PERF]	= 0x107ff,
@@ -82,24 +32,6 @@ static const uint32_t lvt_mask[NLVT] = {
 	[LVT_LINT1]	= 0x1a7ff,
 	[LVT_ERROR]	= 0x100ff,
 };
-
-static const struct lapic_hooks *
-hooks(struct devctx *d)
-{
-	return ((struct lapic_priv *)d->priv)->h;
-}
-
-static unsigned
-cpu_of(struct devctx *d)
-{
-	return ((struct lapic_priv *)d->priv)->cpu;
-}
-
-static bool
-x2(const struct lapic_st *s)
-{
-	return (s->base & (BASE_EN | BASE_EXTD)) == (BASE_EN | BASE_EXTD);
-}
 
 static bool
 enabled(const struct lapic_st *s)	/* by hardware and by software */
@@ -143,8 +75,6 @@ ppr(const struct lapic_st *s)
 	return (s->tpr & 0xf0) >= (isrv & 0xf0) ? s->tpr : isrv & 0xf0;
 }
 
-static void	lvt_deliver(struct devctx *, unsigned);
-
 /* 11.5.3: the bit shows in ESR after its next write. */
 static void
 error(struct devctx *d, uint32_t what)
@@ -154,7 +84,7 @@ error(struct devctx *d, uint32_t what)
 	if (s->esr_new & what)
 		return;
 	s->esr_new |= what;
-	lvt_deliver(d, LVT_ERROR);
+	lapic_lvt_deliver(d, LVT_ERROR);
 }
 
 static void
@@ -171,9 +101,8 @@ set_irr(struct devctx *d, uint8_t vector, bool level)
 	hooks(d)->kick(hooks(d)->arg, cpu_of(d));
 }
 
-/* An LVT entry's event happened (11.5.1). */
-static void
-lvt_deliver(struct devctx *d, unsigned n)
+void
+lapic_lvt_deliver(struct devctx *d, unsigned n)
 {
 	struct lapic_st *s = d->st;
 	uint32_t l = s->lvt[n];
@@ -198,127 +127,6 @@ lvt_deliver(struct devctx *d, unsigned n)
 	}
 }
 
-/* ------------------------------------------------------------------ timer */
-
-static unsigned
-divisor(const struct lapic_st *s)	/* figure 11-10 */
-{
-	unsigned v = (s->dcr & 3) | (s->dcr >> 1 & 4);
-
-	return 1u << ((v + 1) & 7);
-}
-
-static bool
-deadline_mode(const struct lapic_st *s)
-{
-	return (s->lvt[LVT_TIMER] & TIMER_MODE) == TIMER_DEADLINE;
-}
-
-static int64_t
-period(const struct lapic_st *s)	/* ns; LAPIC_HZ makes ticks ns */
-{
-	int64_t p = (int64_t)s->icount * divisor(s);
-
-	if (s->lvt[LVT_TIMER] & TIMER_PERIODIC && p < MIN_PERIOD)
-		p = MIN_PERIOD;
-	return p;
-}
-
-static uint32_t
-current_count(struct devctx *d)
-{
-	struct lapic_st *s = d->st;
-	int64_t gone, p = period(s);
-
-	if (s->start < 0 || s->icount == 0 || deadline_mode(s))
-		return 0;
-	gone = dev_clock(d) - s->start;
-	if (gone < 0)
-		gone = 0;
-	if (s->lvt[LVT_TIMER] & TIMER_PERIODIC)
-		gone %= p;
-	if (gone >= p)
-		return 0;
-	gone /= divisor(s);
-	return gone >= s->icount ? 0 : s->icount - (uint32_t)gone;
-}
-
-static void
-count_fired(struct devctx *d)
-{
-	lapic_timer_fired(d);
-}
-
-/* Arm the host's timers as the registers say. */
-static void
-timer_arm(struct devctx *d)
-{
-	struct lapic_st *s = d->st;
-	const struct lapic_hooks *h = hooks(d);
-	uint32_t l = s->lvt[LVT_TIMER];
-	bool live = !(l & LVT_MASKED) && s->base & BASE_EN;
-	int64_t when = -1, p = period(s), now;
-
-	if (live && !deadline_mode(s) && s->start >= 0 && s->icount) {
-		when = s->start + p;
-		if (l & TIMER_PERIODIC) {
-			now = dev_clock(d);
-			if (when <= now)
-				when = now + p - (now - s->start) % p;
-		}
-	}
-	dev_timer(d, 0, when, count_fired);
-	h->deadline(h->arg, cpu_of(d),
-	    live && deadline_mode(s) ? s->deadline : 0);
-}
-
-void
-lapic_timer_fired(struct devctx *d)
-{
-	struct lapic_st *s = d->st;
-	uint32_t l = s->lvt[LVT_TIMER];
-	int64_t now;
-
-	if (deadline_mode(s)) {
-		if (s->deadline == 0)
-			return;
-		s->deadline = 0;
-	} else if (s->start < 0 || s->icount == 0) {
-		return;
-	} else if (l & TIMER_PERIODIC) {
-		now = dev_clock(d);
-		/* the phase stays; what was missed is merged */
-		if (now > s->start)
-			s->start = now - (now - s->start) % period(s);
-	} else
-		s->start = -1;
-	lvt_deliver(d, LVT_TIMER);
-	timer_arm(d);
-}
-
-/* While masked no host timer runs: a deadline that passed is simply over. */
-static void
-deadline_expire(struct devctx *d)
-{
-	struct lapic_st *s = d->st;
-	const struct lapic_hooks *h = hooks(d);
-
-	if (s->deadline && s->lvt[LVT_TIMER] & LVT_MASKED &&
-	    h->tsc(h->arg, cpu_of(d)) >= s->deadline)
-		s->deadline = 0;
-}
-
-static void
-count_expire(struct devctx *d)
-{
-	struct lapic_st *s = d->st;
-
-	if (s->start >= 0 && !(s->lvt[LVT_TIMER] & TIMER_PERIODIC) &&
-	    s->lvt[LVT_TIMER] & LVT_MASKED &&
-	    dev_clock(d) - s->start >= period(s))
-		s->start = -1;
-}
-
 /* -------------------------------------------------------------- registers */
 
 static void
@@ -328,10 +136,10 @@ lvt_write(struct devctx *d, unsigned n, uint32_t val)
 	uint32_t old = s->lvt[n];
 
 	if (n == LVT_TIMER) {
-		deadline_expire(d);
-		count_expire(d);
+		lapic_deadline_expire(d);
+		lapic_count_expire(d);
 	}
-	val &= lvt_mask[n];
+	val &= lapic_lvt_mask[n];
 	if (!(s->svr & SVR_ENABLE))
 		val |= LVT_MASKED;
 	s->lvt[n] = val | (old & (LVT_IRR | 0x1000));
@@ -344,9 +152,9 @@ lvt_write(struct devctx *d, unsigned n, uint32_t val)
 			s->start = -1;
 			s->icount = 0;
 		}
-		timer_arm(d);
+		lapic_timer_arm(d);
 	} else if (n == LVT_LINT0 && val & LVT_LEVEL && s->lint[0])
-		lvt_deliver(d, n);
+		lapic_lvt_deliver(d, n);
 }
 
 static void
@@ -359,7 +167,7 @@ svr_write(struct devctx *d, uint32_t val)
 	if (!(s->svr & SVR_ENABLE)) {	/* 11.4.7.2 */
 		for (i = 0; i < NLVT; i++)
 			s->lvt[i] |= LVT_MASKED;
-		timer_arm(d);
+		lapic_timer_arm(d);
 	}
 }
 
@@ -378,15 +186,15 @@ eoi(struct devctx *d)
 		    (int)(s->lvt[LVT_LINT0] & 0xff) == v) {
 			s->lvt[LVT_LINT0] &= ~(uint32_t)LVT_IRR;
 			if (s->lint[0])
-				lvt_deliver(d, LVT_LINT0);
+				lapic_lvt_deliver(d, LVT_LINT0);
 		}
 		h->eoi(h->arg, (unsigned)v);
 	}
 	h->kick(h->arg, cpu_of(d));
 }
 
-static void
-send_ipi(struct devctx *d, uint32_t lo, uint32_t dest)
+void
+lapic_send_ipi(struct devctx *d, uint32_t lo, uint32_t dest)
 {
 	struct lapic_st *s = d->st;
 	const struct lapic_hooks *h = hooks(d);
@@ -407,8 +215,8 @@ send_ipi(struct devctx *d, uint32_t lo, uint32_t dest)
 	h->ipi(h->arg, cpu_of(d), lo, dest);
 }
 
-static uint32_t
-reg_read(struct devctx *d, unsigned r)
+uint32_t
+lapic_reg_read(struct devctx *d, unsigned r)
 {
 	struct lapic_st *s = d->st;
 
@@ -431,7 +239,7 @@ reg_read(struct devctx *d, unsigned r)
 	case R_ICR_HI:	return s->icr_hi;
 	case R_LVT ... R_LVT + 0x5f:	return s->lvt[(r - R_LVT) / 16];
 	case R_ICOUNT:	return s->icount;
-	case R_CCOUNT:	return current_count(d);
+	case R_CCOUNT:	return lapic_current_count(d);
 	case R_DCR:	return s->dcr;
 	case R_EOI:	return 0;
 	}
@@ -439,8 +247,8 @@ reg_read(struct devctx *d, unsigned r)
 	return 0;
 }
 
-static void
-reg_write(struct devctx *d, unsigned r, uint32_t val)
+void
+lapic_reg_write(struct devctx *d, unsigned r, uint32_t val)
 {
 	struct lapic_st *s = d->st;
 
@@ -470,7 +278,7 @@ reg_write(struct devctx *d, unsigned r, uint32_t val)
 		break;
 	case R_ICR_LO:
 		s->icr_lo = val & 0xcefff;	/* bit 12: never pending */
-		send_ipi(d, s->icr_lo, s->icr_hi >> 24);
+		lapic_send_ipi(d, s->icr_lo, s->icr_hi >> 24);
 		break;
 	case R_ICR_HI:
 		s->icr_hi = val & 0xff000000;
@@ -483,11 +291,11 @@ reg_write(struct devctx *d, unsigned r, uint32_t val)
 			break;
 		s->icount = val;
 		s->start = val ? dev_clock(d) : -1;
-		timer_arm(d);
+		lapic_timer_arm(d);
 		break;
 	case R_DCR:
 		s->dcr = val & 0xb;
-		timer_arm(d);
+		lapic_timer_arm(d);
 		break;
 	default:
 		error(d, ESR_REGISTER);
@@ -503,7 +311,7 @@ lapic_read(struct devctx *d, unsigned range, uint64_t off, unsigned size)
 
 	if (!(s->base & BASE_EN) || x2(s))
 		return ~0ull;
-	v = reg_read(d, (unsigned)off & 0xff0);
+	v = lapic_reg_read(d, (unsigned)off & 0xff0);
 	return (off & 12) ? 0 : v >> 8 * (off & 3);
 }
 
@@ -519,137 +327,7 @@ lapic_write(struct devctx *d, unsigned range, uint64_t off, unsigned size,
 		dev_guest_error(d, "access width", off);
 		return;
 	}
-	reg_write(d, (unsigned)off & 0xff0, (uint32_t)val);
-}
-
-/* ------------------------------------------------------------------- MSRs */
-
-enum { MSR_APIC_BASE = 0x1b, MSR_DEADLINE = 0x6e0, MSR_X2 = 0x800 };
-
-int
-lapic_rdmsr(struct devctx *d, uint32_t msr, uint64_t *val)
-{
-	struct lapic_st *s = d->st;
-	unsigned r;
-
-	if (msr == MSR_APIC_BASE) {
-		*val = s->base;
-		return 0;
-	}
-	if (msr == MSR_DEADLINE) {
-		deadline_expire(d);
-		*val = deadline_mode(s) ? s->deadline : 0;
-		return 0;
-	}
-	if (msr < MSR_X2 || msr > MSR_X2 + 0x3f || !x2(s))
-		return -1;
-	r = (msr - MSR_X2) << 4;
-	switch (r) {			/* table 11-6 */
-	case R_APR: case R_RRD: case R_DFR: case R_ICR_HI: case R_EOI:
-	case R_SELF: case R_CMCI:
-		return -1;
-	case R_ICR_LO:
-		*val = (uint64_t)s->icr_hi << 32 | s->icr_lo;
-		return 0;
-	case R_ID: case R_VERSION: case R_TPR: case R_PPR: case R_LDR:
-	case R_SVR: case R_ESR: case R_ICOUNT: case R_CCOUNT: case R_DCR:
-	case R_ISR ... R_ISR + 0x7f:
-	case R_TMR ... R_TMR + 0x7f:
-	case R_IRR ... R_IRR + 0x7f:
-	case R_LVT ... R_LVT + 0x5f:
-		*val = reg_read(d, r);
-		return 0;
-	}
-	return -1;
-}
-
-static int
-base_write(struct devctx *d, uint64_t val)
-{
-	struct lapic_st *s = d->st;
-	uint64_t diff = s->base ^ val;
-
-	if (val & ~(BASE_ADDR | BASE_EN | BASE_EXTD | BASE_BSP))
-		return -1;
-	/* 11.12.5: no EXTD without EN; x2APIC is entered from xAPIC and left
-	 * only to disabled */
-	if ((val & (BASE_EN | BASE_EXTD)) == BASE_EXTD)
-		return -1;
-	if (diff & BASE_EXTD) {
-		if (val & BASE_EXTD && !(s->base & BASE_EN))
-			return -1;
-		if (!(val & BASE_EXTD) && val & BASE_EN)
-			return -1;
-	}
-	if (diff & BASE_EN && !(val & BASE_EN)) {
-		lapic_init_reset(d);
-		s->ldr = 0;
-	}
-	s->base = val;
-	timer_arm(d);
-	hooks(d)->kick(hooks(d)->arg, cpu_of(d));
-	return 0;
-}
-
-int
-lapic_wrmsr(struct devctx *d, uint32_t msr, uint64_t val)
-{
-	struct lapic_st *s = d->st;
-	unsigned r;
-
-	if (msr == MSR_APIC_BASE)
-		return base_write(d, val);
-	if (msr == MSR_DEADLINE) {
-		if (deadline_mode(s)) {
-			s->deadline = val;
-			timer_arm(d);
-		}
-		return 0;
-	}
-	if (msr < MSR_X2 || msr > MSR_X2 + 0x3f || !x2(s))
-		return -1;
-	r = (msr - MSR_X2) << 4;
-	if (r == R_ICR_LO) {
-		if (val & 0xfff32000)
-			return -1;
-		s->icr_lo = (uint32_t)val & 0xcefff;
-		s->icr_hi = (uint32_t)(val >> 32);
-		send_ipi(d, s->icr_lo, s->icr_hi);
-		return 0;
-	}
-	if (val >> 32)
-		return -1;
-	switch (r) {
-	case R_TPR: case R_SELF:
-		if (val > 0xff)
-			return -1;
-		break;
-	case R_EOI: case R_ESR:
-		if (val)
-			return -1;
-		break;
-	case R_SVR:
-		if (val & ~0x3ffull)
-			return -1;
-		break;
-	case R_LVT ... R_LVT + 0x5f:
-		if (val & ~(uint64_t)(lvt_mask[(r - R_LVT) / 16] | 0x5000))
-			return -1;
-		break;
-	case R_DCR:
-		if (val & ~0xbull)
-			return -1;
-		break;
-	case R_ICOUNT:
-		break;
-	default:
-		return -1;
-	}
-	if (r == R_SELF)
-		send_ipi(d, 0x40000 | (uint32_t)val, 0);
-	else
-		reg_write(d, r, (uint32_t)val);
-	return 0;
+	lapic_reg_write(d, (unsigned)off & 0xff0, (uint32_t)val);
 }
 
 uint64_t
@@ -690,7 +368,7 @@ lapic_match(struct devctx *d, uint32_t dest, bool logical)
 	if (!logical)
 		return x2(s) ? dest == s->id :
 		    (dest & 0xff) == 0xff || dest == (s->id & 0xff);
-	l = reg_read(d, R_LDR);
+	l = lapic_reg_read(d, R_LDR);
 	if (x2(s))
 		return dest >> 16 == l >> 16 && dest & l & 0xffff;
 	l >>= 24;
@@ -774,7 +452,7 @@ lapic_lint(struct devctx *d, unsigned lint, int level)
 	}
 	/* ExtINT is a level which lapic_takes_pic() passes on */
 	if (on && (s->lvt[n] >> 8 & 7) != LAPIC_EXTINT)
-		lvt_deliver(d, n);
+		lapic_lvt_deliver(d, n);
 }
 
 uint32_t
@@ -809,7 +487,7 @@ lapic_init_reset(struct devctx *d)
 	s->start = -1;
 	s->deadline = 0;
 	if (hooks(d))
-		timer_arm(d);
+		lapic_timer_arm(d);
 }
 
 static void
@@ -823,13 +501,14 @@ lapic_reset(struct devctx *d)
 }
 
 void
-lapic_init(struct devctx *d, unsigned id, bool bsp, const struct lapic_hooks *h)
+lapic_init(struct devctx *d, unsigned cpu, unsigned id, bool bsp,
+    const struct lapic_hooks *h)
 {
 	struct lapic_st *s = d->st;
 	struct lapic_priv *p = d->priv;
 
 	p->h = h;
-	p->cpu = id;
+	p->cpu = cpu;
 	s->id = id;
 	s->bsp = bsp;
 	lapic_reset(d);
@@ -838,7 +517,7 @@ lapic_init(struct devctx *d, unsigned id, bool bsp, const struct lapic_hooks *h)
 static void
 lapic_loaded(struct devctx *d)
 {
-	timer_arm(d);
+	lapic_timer_arm(d);
 	hooks(d)->kick(hooks(d)->arg, cpu_of(d));
 }
 
@@ -888,7 +567,7 @@ lapic_ask(struct devctx *d, char **argv, FILE *f)
 		fputc('\n', f);
 	}
 	fprintf(f, "Timer\tdivide %u initial %u current %u deadline %llu\n",
-	    divisor(s), s->icount, current_count(d),
+	    lapic_divisor(s), s->icount, lapic_current_count(d),
 	    (unsigned long long)s->deadline);
 	fprintf(f, "SVR\t0x%08x %s spurious vector %u\n", s->svr,
 	    s->svr & SVR_ENABLE ? "enabled" : "disabled", s->svr & 0xff);
@@ -898,7 +577,7 @@ lapic_ask(struct devctx *d, char **argv, FILE *f)
 	print_bits(f, "ISR", s->isr, NULL);
 	print_bits(f, "IRR", s->irr, s->tmr);
 	fprintf(f, "APR 0x%02x TPR 0x%02x PPR 0x%02x DFR 0x%02x LDR 0x%08x\n",
-	    lapic_arb(d), s->tpr, ppr(s), s->dfr >> 28, reg_read(d, R_LDR));
+	    lapic_arb(d), s->tpr, ppr(s), s->dfr >> 28, lapic_reg_read(d, R_LDR));
 	return 0;
 }
 

@@ -228,28 +228,32 @@ override(struct out *o, unsigned irq, unsigned gsi, unsigned flags)
 }
 
 static uint64_t
-madt(struct out *o, unsigned ncpu)
+madt(struct out *o, const struct acpi_opts *a)
 {
 	static const uint8_t level[] = { 5, SCI, 10, 11 };
+	bool x2 = false;
 	unsigned i;
 
 	header(o, "APIC", 3);
 	num(o, LAPIC_AT, 4);
 	num(o, 1, 4);			/* there are 8259s, too */
-	for (i = 0; i < ncpu; i++) {
-		if (i < 255) {
+	for (i = 0; i < a->ncpu; i++) {
+		uint32_t id = topo_apic_id(&a->topo, i);
+
+		if (i < 255 && id < 255) {
 			byte(o, 0);	/* local APIC */
 			byte(o, 8);
 			byte(o, i);	/* processor, APIC ID */
-			byte(o, i);
+			byte(o, id);
 			num(o, 1, 4);
 		} else {
 			byte(o, 9);	/* local x2APIC */
 			byte(o, 16);
 			num(o, 0, 2);
-			num(o, i, 4);
+			num(o, id, 4);
 			num(o, 1, 4);
 			num(o, i, 4);
+			x2 = true;
 		}
 	}
 	byte(o, 1);			/* I/O APIC 0, from GSI 0 on */
@@ -265,7 +269,7 @@ madt(struct out *o, unsigned ncpu)
 	byte(o, 0xff);
 	num(o, 0, 2);
 	byte(o, 1);
-	if (ncpu > 255) {
+	if (x2) {
 		byte(o, 10);
 		byte(o, 12);
 		num(o, 0, 2);
@@ -340,7 +344,8 @@ acpi_write(struct ram *r, const struct acpi_opts *a)
 		errno = ENOMEM;
 		return 0;
 	}
-	if (a->dsdt_len < 36 || a->ncpu == 0 || memcmp(a->dsdt, "DSDT", 4) ||
+	if (a->dsdt_len < 36 || a->ncpu == 0 || a->topo.cores == 0 ||
+	    a->topo.threads == 0 || memcmp(a->dsdt, "DSDT", 4) ||
 	    le32((const uint8_t *)a->dsdt + 4) != a->dsdt_len) {
 		errno = EINVAL;
 		return 0;
@@ -349,7 +354,7 @@ acpi_write(struct ram *r, const struct acpi_opts *a)
 	facs_at = facs(&o);
 	dsdt_at = dsdt(&o, a);
 	tables[n++] = fadt(&o, facs_at, dsdt_at);
-	tables[n++] = madt(&o, a->ncpu);
+	tables[n++] = madt(&o, a);
 	if (a->hpet)
 		tables[n++] = hpet(&o);
 	tables[n++] = mcfg(&o);

@@ -100,6 +100,33 @@ struct map_ent {
 #define MAP_MAX	1000
 #define MAP_RAM	0xffffu
 
+/* How the processors hang together: sockets of cores of threads. */
+struct topology {
+	uint32_t	cores, threads;		/* of a socket, of a core; not 0 */
+};
+
+/* Bits that number n > 0 things: the width of a field of an APIC ID. */
+static inline unsigned
+topo_bits(unsigned n)
+{
+	unsigned b = 0;
+
+	while (1u << b < n)
+		b++;
+	return b;
+}
+
+/* APIC ID of processor i: thread, core and socket, each in bits of its own (SDM
+ * 3A 9.9.1). */
+static inline uint32_t
+topo_apic_id(const struct topology *t, unsigned i)
+{
+	unsigned core = i / t->threads, socket = core / t->cores;
+
+	return i % t->threads | (core % t->cores | socket <<
+	    topo_bits(t->cores)) << topo_bits(t->threads);
+}
+
 /*
  * The machine page: written by the broker only, mapped read-only by everyone.
  * The ranges are sorted by (space, start) and do not overlap (the broker has
@@ -115,7 +142,8 @@ struct map {
 	_Atomic int64_t	tsc_off;	/* guest TSC = host TSC + tsc_off */
 	uint64_t	tsc_khz;	/* measured once by the broker */
 	uint64_t	ram_size;
-	uint64_t	pad[8];
+	struct topology	topo;
+	uint64_t	pad[7];
 	struct map_ent	ent[MAP_MAX];
 };
 #define MAP_BYTES ((sizeof(struct map) + 4095) & ~4095ul)
@@ -244,6 +272,7 @@ int	boot_e820(const struct ram *, struct e820 *, int max);
 #define ACPI_BYTES	0x20000u
 struct acpi_opts {
 	unsigned	ncpu;
+	struct topology	topo;
 	const void	*dsdt;
 	size_t		dsdt_len;
 	bool		hpet;

@@ -9,7 +9,7 @@
 
 #include "boot.h"
 
-enum { ENTRY_AT = 0xf0040, TABLE_AT = 0xf0100, TABLE_BYTES = 0x1000 };
+enum { ENTRY_AT = 0xf0040, TABLE_AT = 0xf0100, TABLE_BYTES = 0x8000 };
 
 struct out {
 	uint8_t		*p;
@@ -146,10 +146,14 @@ system_structures(struct out *o, const struct acpi_opts *a)
 }
 
 static void
-processor(struct out *o, unsigned ncpu)
+processor(struct out *o, unsigned socket, const struct topology *t)
 {
-	begin(o, 4, 0x400);
-	string(o, "CPU 0");
+	unsigned cores = t->cores, n = t->cores * t->threads;
+	char name[16];
+
+	snprintf(name, sizeof name, "CPU %u", socket);
+	begin(o, 4, 0x400 + socket);
+	string(o, name);
 	num(o, 3, 1);				/* central processor */
 	num(o, 1, 1);				/* family: other */
 	string(o, "Sluice");
@@ -163,14 +167,14 @@ processor(struct out *o, unsigned ncpu)
 	num(o, 0xffff, 2);
 	num(o, 0xffff, 2);
 	num(o, 0, 3);
-	num(o, ncpu > 255 ? 255 : ncpu, 1);	/* cores, enabled, threads */
-	num(o, ncpu > 255 ? 255 : ncpu, 1);
-	num(o, ncpu > 255 ? 255 : ncpu, 1);
+	num(o, cores > 255 ? 255 : cores, 1);	/* cores, enabled, threads */
+	num(o, cores > 255 ? 255 : cores, 1);
+	num(o, n > 255 ? 255 : n, 1);
 	num(o, 4, 2);				/* 64-bit capable */
 	num(o, 1, 2);
-	num(o, ncpu, 2);
-	num(o, ncpu, 2);
-	num(o, ncpu, 2);
+	num(o, cores, 2);
+	num(o, cores, 2);
+	num(o, n, 2);
 	end(o);
 }
 
@@ -248,6 +252,7 @@ smbios_write(struct ram *r, const struct acpi_opts *a)
 {
 	struct out o = { .p = ram_at(r, TABLE_AT, TABLE_BYTES) };
 	uint8_t *e = ram_at(r, ENTRY_AT, 31);
+	unsigned i;
 
 	if (o.p == NULL || e == NULL) {
 		errno = ENOMEM;
@@ -255,7 +260,8 @@ smbios_write(struct ram *r, const struct acpi_opts *a)
 	}
 	memset(o.p, 0, TABLE_BYTES);
 	system_structures(&o, a);
-	processor(&o, a->ncpu);
+	for (i = 0; i * a->topo.cores * a->topo.threads < a->ncpu; i++)
+		processor(&o, i, &a->topo);
 	memory(&o, r);
 	begin(&o, 32, 0x2000);			/* boot: no error */
 	num(&o, 0, 7);

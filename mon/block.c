@@ -8,46 +8,43 @@
 #include "mon.h"
 
 static const char *want;		/* one disk, or NULL for all */
+static int	(*what)(struct mon *, const char *disk);
 static bool	found;
-
-static bool
-is_disk(const char *chip)
-{
-	return strcmp(chip, "virtio-blk") == 0;
-}
 
 static int
 look(struct mon *m, const char *name, const char *chip, const char *line)
 {
-	found |= is_disk(chip) && strcmp(name, want) == 0;
-	return 0;
+	if (strcmp(chip, "virtio-blk") != 0 ||
+	    (want != NULL && strcmp(name, want) != 0))
+		return 0;
+	found = true;
+	return what(m, name);
 }
 
-/* Is there such a disk?  If not, says so. */
-static bool
-disk(struct mon *m, const char *name)
+/* fn for the disk of this name, or NULL: for all.  -1: said why. */
+static int
+disks(struct mon *m, const char *name, int (*fn)(struct mon *, const char *))
 {
 	want = name;
+	what = fn;
 	found = false;
 	if (mon_parts(m, look) == -1)
-		return false;
-	if (!found)
-		mon_fail(m, "Device '%s' not found", name);
-	return found;
+		return -1;
+	if (name != NULL && !found)
+		return mon_fail(m, "Device '%s' not found", name);
+	return 0;
 }
 
 static const char *question;
 
 static int
-show(struct mon *m, const char *name, const char *chip, const char *line)
+show(struct mon *m, const char *disk)
 {
 	char *reply;
 
-	if (!is_disk(chip) || (want != NULL && strcmp(name, want) != 0))
-		return 0;
-	if (mon_ask(m, &reply, name, "%s", question) == -1)
+	if (mon_ask(m, &reply, disk, "%s", question) == -1)
 		return -1;
-	fprintf(m->out, "%s: %s\n", name, reply);
+	fprintf(m->out, "%s: %s\n", disk, reply);
 	free(reply);
 	return 0;
 }
@@ -56,11 +53,23 @@ show(struct mon *m, const char *name, const char *chip, const char *line)
 int
 info_block(struct mon *m, int argc, char **argv)
 {
-	if (argc > 1 && !disk(m, argv[1]))
-		return -1;
 	question = argv[0];
-	want = argc > 1 ? argv[1] : NULL;
-	return mon_parts(m, show);
+	return disks(m, argc > 1 ? argv[1] : NULL, show);
+}
+
+static const char *new_size, *unit;
+
+static int
+resize(struct mon *m, const char *disk)
+{
+	char *reply;
+	int e;
+
+	if ((e = mon_question(m, &reply, disk, "resize %s%s", new_size,
+	    unit)) != 0)
+		mon_fail(m, "%s", reply);
+	free(reply);
+	return e ? -1 : 0;
 }
 
 /* QEMU's size: in MiB if it has no suffix. */
@@ -70,35 +79,26 @@ cmd_block_resize(struct mon *m, int argc, char **argv)
 	size_t n = strlen(argv[2]);
 	bool plain = n > 0 && strspn(argv[2], "0123456789") == n;
 	bool bytes = n > 1 && strchr("bB", argv[2][n - 1]) != NULL;
-	char *reply;
-	int e;
 
-	if (!disk(m, argv[1]))
-		return -1;
 	if (bytes)
 		argv[2][n - 1] = '\0';
-	if ((e = mon_question(m, &reply, argv[1], "resize %s%s", argv[2],
-	    plain ? "M" : "")) != 0)
-		mon_fail(m, "%s", reply);
-	free(reply);
-	return e ? -1 : 0;
+	new_size = argv[2];
+	unit = plain ? "M" : "";
+	return disks(m, argv[1], resize);
 }
 
 static int
-commit_one(struct mon *m, const char *name, const char *chip,
-    const char *line)
+commit(struct mon *m, const char *disk)
 {
 	char *reply;
 	int e;
 
-	if (!is_disk(chip) || (want != NULL && strcmp(name, want) != 0))
-		return 0;
-	e = mon_question(m, &reply, name, "commit");
+	e = mon_question(m, &reply, disk, "commit");
 	/* `all' is those that can */
 	if (e == ENOTSUP && want == NULL)
 		e = 0;
 	if (e)
-		mon_fail(m, "'commit' error for '%s': %s", name, reply);
+		mon_fail(m, "'commit' error for '%s': %s", disk, reply);
 	free(reply);
 	return e ? -1 : 0;
 }
@@ -106,23 +106,20 @@ commit_one(struct mon *m, const char *name, const char *chip,
 int
 cmd_commit(struct mon *m, int argc, char **argv)
 {
-	bool all = strcmp(argv[1], "all") == 0;
+	return disks(m, strcmp(argv[1], "all") == 0 ? NULL : argv[1], commit);
+}
 
-	if (!all && !disk(m, argv[1]))
-		return -1;
-	want = all ? NULL : argv[1];
-	return mon_parts(m, commit_one);
+static int
+fixed(struct mon *m, const char *disk)
+{
+	return mon_fail(m, "Device '%s' is not removable", disk);
 }
 
 /* eject [-f] device, change device filename: these disks stay. */
 int
 cmd_medium(struct mon *m, int argc, char **argv)
 {
-	const char *name = argv[1];
+	bool force = strcmp(argv[1], "-f") == 0 && argc > 2;
 
-	if (strcmp(name, "-f") == 0 && argc > 2)
-		name = argv[2];
-	if (!disk(m, name))
-		return -1;
-	return mon_fail(m, "Device '%s' is not removable", name);
+	return disks(m, argv[force ? 2 : 1], fixed);
 }

@@ -133,6 +133,12 @@ mon_parts(struct mon *m, int (*fn)(struct mon *, const char *, const char *,
 	return r;
 }
 
+bool
+mon_chip(const char *name, const char *chip)
+{
+	return strcmp(name, "cpu") != 0 && strcmp(chip, "monitor") != 0;
+}
+
 /* ----------------------------------------------------------- the commands */
 
 static int

@@ -52,7 +52,7 @@ qtree_part(struct mon *m, const char *name, const char *chip, const char *line)
 	char *reply = NULL, *p, *save;
 
 	fprintf(m->out, "  part: %s, chip \"%s\"\n", name, chip);
-	if (strcmp(name, "cpu") == 0 || strcmp(chip, "monitor") == 0)
+	if (!mon_chip(name, chip))
 		return 0;
 	/* one that is dead or hung does not end the list */
 	if (m->ask(m, name, "info", &reply) == 0 && reply != NULL)
@@ -82,7 +82,7 @@ end_part(struct mon *m, const char *name, const char *chip, const char *line)
 {
 	char *reply = NULL;
 
-	if (strcmp(name, "cpu") == 0 || strcmp(chip, "monitor") == 0)
+	if (!mon_chip(name, chip))
 		return 0;
 	if (m->ask(m, name, end_question, &reply) == 0 && reply && *reply) {
 		reply[strcspn(reply, "\n")] = '\0';

@@ -54,6 +54,9 @@ int	mon_tell(struct mon *, const char *whom, const char *fmt, ...)
 int	mon_parts(struct mon *, int (*fn)(struct mon *, const char *name,
 	    const char *chip, const char *line));
 
+/* Is it a chip?  The vcpu and monitors answer no questions to a device. */
+bool	mon_chip(const char *name, const char *chip);
+
 /* One row of a table.  `min`, `max`: words after the name, max -1: any. */
 struct command {
 	const char	*name, *alias, *args, *help;

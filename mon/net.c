@@ -32,7 +32,7 @@ network_of(struct mon *m, const char *name, const char *chip)
 {
 	char *reply = NULL;
 
-	if (strcmp(name, "cpu") == 0 || strcmp(chip, "monitor") == 0 ||
+	if (!mon_chip(name, chip) ||
 	    m->ask(m, name, "network", &reply) != 0 || reply == NULL) {
 		free(reply);
 		return NULL;

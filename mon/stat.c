@@ -1,7 +1,8 @@
 /*
- * `stat': what each part costs, per second between two readings of the broker's
- * counters.  A client takes both a second apart; the server must not sleep, so
- * there a session's first `stat' shows the totals and the next ones rates.
+ * `stat': what each part costs and why vcpus leave translated code, per second
+ * between two readings of the broker's and the vcpu's counters.  A client takes
+ * both a second apart; the server must not sleep, so there a session's first
+ * `stat' shows the totals and the next ones rates.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -15,10 +16,21 @@ struct row {
 	char		name[32];
 	uint64_t	cpu, sync, post, bell, kick, rss, pss;
 };
+/* Counters of a vcpu: the key of its answer, the heading. */
+static const struct { const char *key, *head; } cols[] = {
+	{ "exits", "loop" }, { "irqs", "irq" }, { "faults", "fault" },
+	{ "halts", "halt" }, { "io", "slow" }, { "helpers", "helper" },
+	{ "finds", "jump" }, { "misses", "miss" }, { "refills", "refill" },
+	{ "translated", "new" },
+};
+#define NCOL	(sizeof(cols) / sizeof(cols[0]))
+struct vrow { uint64_t v[NCOL]; };
+
 struct mon_stat {
 	int64_t		when;
-	int		n;
+	int		n, ncpu;
 	struct row	row[PART_MAX];
+	struct vrow	cpu[NVCPU_MAX];
 };
 
 static uint64_t
@@ -27,6 +39,26 @@ num(char **argv, const char *key)
 	const char *v = line_key(argv, key);
 
 	return v ? strtoull(v, NULL, 0) : 0;
+}
+
+static int
+read_vcpus(struct mon *m, struct mon_stat *s)
+{
+	char *reply, *line, *save, *argv[WORDS_MAX];
+
+	if (mon_ask(m, &reply, "cpu", "stat") == -1)
+		return -1;
+	for (line = strtok_r(reply, "\n", &save);
+	    line != NULL && s->ncpu < NVCPU_MAX;
+	    line = strtok_r(NULL, "\n", &save)) {
+		if (line_split(line, argv, WORDS_MAX) < 1)
+			continue;
+		for (size_t i = 0; i < NCOL; i++)
+			s->cpu[s->ncpu].v[i] = num(argv, cols[i].key);
+		s->ncpu++;
+	}
+	free(reply);
+	return 0;
 }
 
 static struct mon_stat *
@@ -62,7 +94,34 @@ reading(struct mon *m)
 		s->n++;
 	}
 	free(reply);
+	if (read_vcpus(m, s) == -1) {
+		free(s);
+		return NULL;
+	}
 	return s;
+}
+
+static void
+show_vcpus(struct mon *m, const struct mon_stat *old,
+    const struct mon_stat *now, double sec)
+{
+	char name[16];
+
+	fprintf(m->out, "%-6s", "vcpu");
+	for (size_t k = 0; k < NCOL; k++) {
+		snprintf(name, sizeof(name), "%s%s", cols[k].head,
+		    sec > 0 ? "/s" : "");
+		fprintf(m->out, " %9s", name);
+	}
+	fprintf(m->out, "\n");
+	for (int i = 0; i < now->ncpu; i++) {
+		fprintf(m->out, "%-6d", i);
+		for (size_t k = 0; k < NCOL; k++)
+			fprintf(m->out, " %9.0f", (now->cpu[i].v[k] -
+			    (old && i < old->ncpu ? old->cpu[i].v[k] : 0)) /
+			    (sec > 0 ? sec : 1));
+		fprintf(m->out, "\n");
+	}
 }
 
 static const struct row *
@@ -114,6 +173,7 @@ cmd_stat(struct mon *m, int argc, char **argv)
 		    (n->bell - o->bell) / d, (n->kick - o->kick) / d, n->rss,
 		    n->pss);
 	}
+	show_vcpus(m, old, now, sec);
 	free(old);
 	m->stat = now;
 	return 0;

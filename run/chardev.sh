@@ -109,10 +109,8 @@ monitor() {
 }
 
 mon() {
-	rest=$a first=1 mn_id=
+	rest=$a implied=chardev mn_id=
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=chardev v=$kv
-		first=
 		case $k in
 		chardev) mn_id=$v ;;
 		mode) only "-mon mode" "$v" readline ;;

@@ -112,54 +112,39 @@ device() {
 	done
 	words=${words# }
 	case $driver in
-	virtio-blk*)
-		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID"
-		put late "$driver" "virtio-blk disk $dv_id"
-		eval "late_d_$late_n=\$dv_drive late_w_$late_n=\$words" ;;
-	virtio-net*|e1000*|rtl8139|pcnet|ne2k_*)
-		put late "$driver" "$chip nic $dv_id"
-		eval "late_w_$late_n=\$words late_t_$late_n=\$dv_netdev"
-		eval "late_m_$late_n=\$dv_mac" ;;
-	virtio-rng*)
+	virtio-blk*) base=disk
+		[ "$dv_drive" ] || die 2 "-device $a: needs drive=ID" ;;
+	virtio-net*|e1000*|rtl8139|pcnet|ne2k_*) base=nic ;;
+	virtio-rng*) base=rng
 		if [ "$dv_rng" ]; then
 			get objects "$dv_rng" ||
 				die 2 "-device $a: no -object rng-... has id $dv_rng"
 			words="$words${value:+${words:+ }$value}"
-		fi
-		put late "$driver" "virtio-rng rng $dv_id"
-		eval "late_w_$late_n=\$words" ;;
-	virtio-serial*)
-		put late "$driver" "virtio-console vcon $dv_id"
-		eval "late_w_$late_n=\$words"
-		serial_bus=$late_n ;;
+		fi ;;
+	virtio-serial*) base=vcon serial_bus=$((${late_n:-0} + 1)) ;;
 	virtconsole)
 		[ "$serial_bus" ] ||
 			die 2 "-device $a: needs a -device virtio-serial-pci before it"
 		[ "$dv_chardev" ] || die 2 "-device $a: needs chardev=ID"
 		eval "[ ! \"\$late_c_$serial_bus\" ]" ||
 			not_yet "-device $driver: a second port"
-		eval "late_c_$serial_bus=chardev:\$dv_chardev" ;;
-	virtio-balloon*)
-		put late "$driver" "virtio-balloon balloon $dv_id"
-		eval "late_w_$late_n=\$words" ;;
-	isa-serial|isa-debugcon)
+		eval "late_c_$serial_bus=chardev:\$dv_chardev"
+		return ;;
+	virtio-balloon*) base=balloon ;;
+	isa-serial|isa-debugcon) base=$chip
+		[ "$driver" = isa-debugcon ] || base=uart
 		[ "$dv_chardev" ] || die 2 "-device $a: needs chardev=ID"
-		case $driver in
-		isa-serial) put late "$driver" "uart16550 uart $dv_id" ;;
-		*) put late "$driver" "debugcon debugcon $dv_id" ;;
-		esac
-		[ ! "$dv_index" ] || number "-device $driver,index" "$dv_index" 0 3
-		eval "late_w_$late_n=\$words late_c_$late_n=chardev:\$dv_chardev"
-		eval "late_i_$late_n=\$dv_index" ;;
-	isa-debug-exit)
-		put late "$driver" "debugexit debugexit $dv_id"
-		eval "late_w_$late_n=\$words" ;;
-	pc-testdev)
-		put late "$driver" "testdev testdev $dv_id"
-		eval "late_w_$late_n=" ;;
-	hpet) nohpet= ;;
-	pvpanic) ;;		# always there
+		[ ! "$dv_index" ] || number "-device $driver,index" "$dv_index" 0 3 ;;
+	isa-debug-exit|pc-testdev) base=$chip ;;
+	hpet) nohpet=; return ;;
+	pvpanic) return ;;		# always there
 	esac
+	# the part is made when all options are known
+	put late "$driver" "$chip $base $dv_id"
+	eval "late_w_$late_n=\$words late_d_$late_n=\$dv_drive"
+	eval "late_c_$late_n=\${dv_chardev:+chardev:\$dv_chardev}"
+	eval "late_i_$late_n=\$dv_index late_t_$late_n=\$dv_netdev"
+	eval "late_m_$late_n=\$dv_mac"
 }
 
 # pci_slot WHAT ADDR: takes the slot of SLOT[.FUNCTION], hexadecimal
@@ -186,11 +171,7 @@ free_slot() {
 	done
 	slots="$slots$s "
 	[ $s -le 31 ] || die 2 "no PCI slot is left"
-	h=$((s % 16))
-	case $h in
-	10) h=a ;; 11) h=b ;; 12) h=c ;; 13) h=d ;; 14) h=e ;; 15) h=f ;;
-	esac
-	[ $s -lt 16 ] || h=1$h
+	hex $s 1
 	addr=$h
 }
 

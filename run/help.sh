@@ -6,10 +6,11 @@ usage: vm-run [options] [machine.vm | disk-image]
 
 Machine
   -machine, -M pc[,prop=value...]  board; -machine help lists them
-  -accel translate|check|tcg[,tb-size=N]
+  -accel translate|check|tcg[,tb-size=N][,OPTIMISATION=off][,perfmap=on]
                                    how guest code runs; tcg means translate
   -cpu MODEL[,+feature|-feature]   processor; -cpu help lists them
-  -smp N|cpus=N[,sockets=N]        virtual CPUs (1)
+  -smp [cpus=]N[,sockets=N][,cores=N][,threads=N]
+                                   virtual CPUs (1)
   -m SIZE                          memory in MiB, or with suffix k M G T (128M)
   -rtc base=utc|localtime|DATE[,clock=host|vm]
                                    what the clock starts from (utc)

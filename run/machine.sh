@@ -104,9 +104,15 @@ statements() {
 		start=${start:-on}
 	fi
 	[ ! "$mem" ] || say "ram size=$mem"
+	# one socket of cores goes without saying
+	case $file_machine$sockets,$threads in 1,1) cores= threads= ;; esac
 	w=
 	[ ! "$model" ] || { quote "$model"; w="$w model=$q"; }
-	w="$w${cpus:+ smp=$cpus}${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}"
+	w="$w${cpus:+ smp=$cpus}${cores:+ cores=$cores}${threads:+ threads=$threads}"
+	w="$w${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}$switches"
+	w="$w${perfmap:+ perfmap=$perfmap}"
+	[ ! "$symbols" ] || { quote "symbols=$symbols"; w="$w $q"
+		put files "-accel symbols" "r:$symbols"; }
 	[ ! "$w" ] || say "cpu$w"
 	w=
 	[ ! "$kernel" ] || { quote "$kernel"; w="$w kernel=$q"
@@ -192,7 +198,7 @@ statements() {
 	i=1
 	while [ $i -le ${late_n:-0} ]; do
 		eval "s=\$late_k_$i d=\$late_v_$i w=\$late_w_$i c=\$late_c_$i"
-		eval "x=\$late_i_$i dr=\$late_d_$i"
+		eval "x=\$late_i_$i dr=\$late_d_$i nd=\$late_t_$i m=\$late_m_$i"
 		i=$((i + 1))
 		chip=${d%% *} d=${d#* }
 		base=${d%% *} n=${d#* }
@@ -207,7 +213,6 @@ statements() {
 			get drives "$dr"
 			w="$value${w:+ $w}"
 		fi
-		eval "nd=\$late_t_$((i - 1)) m=\$late_m_$((i - 1))"
 		if [ "$base" = nic ]; then
 			link=none
 			[ ! "$nd" ] || use_net "-device $s" "$nd" "$part"

@@ -55,7 +55,7 @@ backend() {
 	next_kv || die 2 "$1: needs a type"
 	[ "$k" != type ] || kv=$v
 	nb_type=$kv
-	nb_id= nb_words= nb_link= nb_mac= nb_model= nb_addr=
+	nb_id= nb_words= nb_link= nb_mac= nb_model= nb_addr= nb_name=
 	nb_at= nb_far= nb_opts= nb_server= nb_script=
 	t="$1 $nb_type"
 	case $nb_type in
@@ -175,6 +175,13 @@ keep_net() {
 	put net_words "$nb_id" "${nb_words# }"
 }
 
+# keep_card: a card on the network nb_id, or on the hub
+keep_card() {
+	put cards "$nb_id" "${nb_model:-virtio-net}"
+	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
+	eval "card_name_$cards_n=\$nb_name"
+}
+
 netdev() {
 	net_said=1 rest=$a
 	backend -netdev
@@ -199,8 +206,7 @@ nic() {
 	backend -nic
 	unnamed_net
 	keep_net -nic
-	put cards "$nb_id" "${nb_model:-virtio-net}"
-	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
+	keep_card
 }
 
 # -net nic and -net user meet on a hub; two of a kind would need a real one
@@ -235,9 +241,7 @@ net() {
 		[ ! "$hub_nic" ] || not_yet "-net $a: a second card on the hub"
 		hub_nic=1
 	fi
-	put cards "$nb_id" "${nb_model:-virtio-net}"
-	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
-	eval "card_name_$cards_n=\$nb_name"
+	keep_card
 }
 
 # use_net WHAT ID CARD: $link; the network's part, if it is one, is added.  A card
@@ -261,18 +265,8 @@ mac_next=86
 card_mac() {
 	mac=$1
 	while [ ! "$mac" ]; do
-		hex=$mac_next
-		byte=
-		while :; do
-			h=$((hex % 16))
-			case $h in
-			10) h=a ;; 11) h=b ;; 12) h=c ;; 13) h=d ;; 14) h=e ;;
-			15) h=f ;;
-			esac
-			byte=$h$byte hex=$((hex / 16))
-			case $byte in ??) break ;; esac
-		done
-		mac=52:54:00:12:34:$byte
+		hex $mac_next 2
+		mac=52:54:00:12:34:$h
 		mac_next=$((mac_next + 1))
 		! get macs "$mac" || mac=
 	done

@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= file_name= uuid= mem= model= cpus= accel= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= sockets= cores= threads= accel= switches= perfmap= symbols= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -113,10 +113,8 @@ machine_type() {
 		echo "pc      standard PC: I440FX and PIIX3, 1996 (the default)"
 		exit 0 ;;
 	esac
-	first=1
+	implied=type
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=type v=$kv
-		first=
 		case $k in
 		type)
 			case $v in
@@ -162,14 +160,20 @@ accel_list() {
 		echo "check      translate, and compare every block with single steps"
 		exit 0 ;;
 	esac
-	rest=$a first=1
+	rest=$a implied=accel
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=accel v=$kv
-		first=
 		case $k in
 		accel) accels "$v" ;;
 		thread) only "-accel thread" "$v" "multi" ;;
 		tb-size) tb_size "-accel tb-size" "$v" ;;
+		# of the vcpu, one by one
+		slots|regions|groups|chain|jcache|lazy|runs|inline|liveness|crossing|\
+		sampling|global)
+			onoff "-accel $k" "$v" "$has"
+			switches="$switches $k=$n" ;;
+		perfmap) onoff "-accel $k" "$v" "$has"
+			perfmap=$n ;;
+		symbols) symbols=$v ;;
 		*) bad_key -accel ;;
 		esac
 	done
@@ -192,10 +196,8 @@ cpu_model() {
 }
 
 memory() {
-	rest=$a first=1
+	rest=$a implied=size
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=size v=$kv
-		first=
 		case $k in
 		size) size -m "$v" M
 			[ $n -ge 1048576 ] || die 2 "-m $v: less than 1M"
@@ -212,10 +214,8 @@ memory() {
 
 processors() {
 	cpus= sockets= cores= dies= clusters= threads= maxcpus=
-	rest=$a first=1
+	rest=$a implied=cpus
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=cpus v=$kv
-		first=
 		case $k in
 		cpus|sockets|cores|threads|maxcpus|dies|clusters)
 			number "-smp $k" "$v" 1 255
@@ -223,21 +223,36 @@ processors() {
 		*) bad_key -smp ;;
 		esac
 	done
-	for k in cores threads dies clusters; do
+	for k in dies clusters; do
 		eval "v=\${$k:-1}"
 		[ "$v" = 1 ] || not_yet "-smp $k=$v"
 	done
-	cpus=${cpus:-${sockets:-${maxcpus:-1}}}
-	[ "${maxcpus:-$cpus}" = "$cpus" ] || not_yet "-smp maxcpus=$maxcpus"
-	[ "${sockets:-$cpus}" = "$cpus" ] ||
-		die 2 "-smp $a: sockets and cpus disagree"
+	# what was not said follows: cores before sockets
+	total=${maxcpus:-$cpus}
+	if [ ! "$total" ]; then
+		sockets=${sockets:-1} cores=${cores:-1} threads=${threads:-1}
+		total=$((sockets * cores * threads))
+		number "-smp $a" $total 1 255
+	elif [ ! "$cores" ]; then
+		sockets=${sockets:-1} threads=${threads:-1}
+		cores=$((total / (sockets * threads)))
+	elif [ ! "$sockets" ]; then
+		threads=${threads:-1}
+		sockets=$((total / (cores * threads)))
+	elif [ ! "$threads" ]; then
+		threads=$((total / (sockets * cores)))
+	fi
+	[ $((sockets * cores * threads)) = "$total" ] ||
+		die 2 "-smp $a: $sockets sockets * $cores cores * $threads threads are not $total CPUs"
+	cpus=${cpus:-$total}
+	[ "$total" -ge "$cpus" ] ||
+		die 2 "-smp $a: maxcpus is less than cpus"
+	[ "$total" = "$cpus" ] || not_yet "-smp maxcpus=$maxcpus: CPUs to plug in"
 }
 
 guest_name() {
-	rest=$a first=1
+	rest=$a implied=guest
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=guest v=$kv
-		first=
 		case $k in
 		guest) name=$v ;;
 		process|debug-threads) ;;	# each process says its role
@@ -297,10 +312,8 @@ log_items() {
 }
 
 rtc() {
-	rest=$a first=1
+	rest=$a implied=base
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=base v=$kv
-		first=
 		case $k in
 		base)
 			case $v in
@@ -319,10 +332,8 @@ rtc() {
 }
 
 fw_cfg() {
-	rest=$a first=1 fname= fkey= fval=
+	rest=$a implied=name fname= fkey= fval=
 	while next_kv; do
-		[ "$has" ] || [ ! "$first" ] || k=name v=$kv
-		first=
 		case $k in
 		name) fname=$v ;;
 		file|string)

@@ -1,10 +1,13 @@
 # Words: comma lists, quoting, sizes.  A function leaves its answer in a
 # variable, since $(...) would fork.
 
+implied=
+
 # next_kv: take the next item of the comma list in $rest; sets $k and $v, and
-# $has to "=" when there was one.  A doubled comma stands for one comma.
+# $has to "=" when there was one.  A doubled comma stands for one comma.  The
+# first item may be the value alone of the key in $implied.
 next_kv() {
-	[ "$rest" ] || return 1
+	[ "$rest" ] || { implied=; return 1; }
 	kv=
 	while :; do
 		case $rest in
@@ -19,8 +22,10 @@ next_kv() {
 	k=${kv%%=*}
 	case $kv in
 	*=*) v=${kv#*=} has== ;;
-	*) v= has= ;;
+	*) v= has=
+		[ ! "$implied" ] || k=$implied v=$kv ;;
 	esac
+	implied=
 	return 0
 }
 
@@ -82,6 +87,18 @@ size() {
 		case $frac in 0?*) frac=${frac#0} ;; *) break ;; esac
 	done
 	n=$((s * m + frac * m / 1000))
+}
+
+# hex N DIGITS: $h is N in hexadecimal, with at least so many digits
+hex() {
+	h= x=$1
+	while [ $x -gt 0 ] || [ ${#h} -lt $2 ]; do
+		case $((x % 16)) in
+		10) h=a$h ;; 11) h=b$h ;; 12) h=c$h ;; 13) h=d$h ;; 14) h=e$h ;;
+		15) h=f$h ;; *) h=$((x % 16))$h ;;
+		esac
+		x=$((x / 16))
+	done
 }
 
 # onoff WHAT VALUE HAS: $n is on or off; an option without a value is on

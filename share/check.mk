@@ -56,13 +56,12 @@ pre-push: lint check
 # The translator against the host CPU: everything in cpu/ but the process.
 CPU_CORE = $(filter-out $(B)/cpu/vcpu.o $(B)/cpu/io.o $(B)/cpu/irq.o \
 	$(B)/cpu/timer.o \
-	$(B)/cpu/placed.o $(B)/cpu/info.o,$(call obj,$(CPU_SRC)))
+	$(B)/cpu/placed.o $(B)/cpu/info.o $(B)/cpu/stat.o,$(call obj,$(CPU_SRC)))
 $(B)/t/difftest: t/unit/difftest.c $(wildcard t/unit/diff*.h) $(CPU_CORE) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)
 
 # The chips placed in the vcpu, without it.
-PLACED_OBJ = $(PLACED:%=$(B)/placed/%.o)
 $(B)/t/intc: t/unit/intc.c $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(PLACED_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM) $(LIBS_BASE)

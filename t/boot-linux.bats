@@ -75,6 +75,41 @@ look='cat /proc/cpuinfo /proc/interrupts; for d in /sys/bus/pci/devices/*; do ec
 	quiet_kernel
 }
 
+@test "four processors: a socket of two cores of two threads" {
+	boot -m 512 -smp 4,sockets=1,cores=2,threads=2 -kernel "$guest/vmlinuz" \
+		-initrd "$guest/initrd.img" -- \
+		'vm.run="cd /sys/devices/system/cpu; for c in cpu[0-9]*; do echo $c $(cat $c/topology/physical_package_id $c/topology/core_id $c/topology/thread_siblings_list $c/topology/core_siblings_list $c/cache/index0/shared_cpu_list $c/cache/index3/shared_cpu_list); done; grep -E apicid\|siblings\|cores /proc/cpuinfo | sort | uniq -c; dmesg | grep smp:"'
+	[ "$status" -eq 0 ]
+	seen '^cpu0 0 0 0-1 0-3 0-1 0-3$'
+	seen '^cpu1 0 0 0-1 0-3 0-1 0-3$'
+	seen '^cpu2 0 1 2-3 0-3 2-3 0-3$'
+	seen '^cpu3 0 1 2-3 0-3 2-3 0-3$'
+	seen ' 4 siblings.*: 4$'
+	seen ' 4 cpu cores.*: 2$'
+	quiet_kernel
+}
+
+@test "four processors: two sockets" {
+	boot -m 512 -smp 4,sockets=2 -kernel "$guest/vmlinuz" \
+		-initrd "$guest/initrd.img" -- \
+		'vm.run="cd /sys/devices/system/cpu; for c in cpu[0-9]*; do echo $c $(cat $c/topology/physical_package_id $c/topology/core_id $c/topology/thread_siblings_list $c/topology/core_siblings_list); done"'
+	[ "$status" -eq 0 ]
+	seen '^cpu1 0 1 1 0-1$'
+	seen '^cpu2 1 0 2 2-3$'
+	quiet_kernel
+}
+
+@test "six processors: sockets of three cores, with gaps between their APIC IDs" {
+	boot -m 512 -smp 6,sockets=2,cores=3 -kernel "$guest/vmlinuz" \
+		-initrd "$guest/initrd.img" -- \
+		'vm.run="cd /sys/devices/system/cpu; for c in cpu[0-9]*; do echo $c $(cat $c/topology/physical_package_id $c/topology/core_id $c/topology/core_siblings_list); done; grep ^apicid /proc/cpuinfo | tr -dc 0-9; echo; taskset 20 true; cat /proc/interrupts"'
+	[ "$status" -eq 0 ]
+	seen '^cpu2 0 2 0-2$'
+	seen '^cpu5 1 2 3-5$'
+	seen '^012456$'
+	quiet_kernel
+}
+
 @test "reboot -f with -no-reboot ends with 0" {
 	boot -m 256 -no-reboot -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" -- quiet vm.reboot vm.run=true
 	[ "$status" -eq 0 ]

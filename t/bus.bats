@@ -325,6 +325,9 @@ pm="part pm0 dev=pm port=0x300"
 		run colour=red|unknown key
 		ram size=lots|not a size
 		cpu smp=0|not 1 to
+		cpu cores=0|not 1 to
+		cpu smp=4 cores=3|no sockets of 3 cores of 1 threads
+		cpu smp=255 cores=5 threads=3|need APIC IDs over 254
 		name a/b|bad name
 		part x dev=fake y="open|quote
 	E

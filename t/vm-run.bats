@@ -79,8 +79,15 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 
 @test "processors" {
 	show -smp 4 -cpu qemu64,+avx2; has "cpu model=qemu64,+avx2 smp=4 accel=translate"
-	show -smp cpus=2,sockets=2,cores=1,threads=1; has "cpu model=max smp=2 accel=translate"
-	show -smp sockets=3; has "cpu model=max smp=3 accel=translate"
+	show -smp cpus=2,sockets=2,cores=1,threads=1; has "cpu model=max smp=2 cores=1 threads=1 accel=translate"
+	show -smp sockets=3; has "cpu model=max smp=3 cores=1 threads=1 accel=translate"
+	show -smp 4,sockets=1,cores=2,threads=2; has "cpu model=max smp=4 cores=2 threads=2 accel=translate"
+	show -smp 8,threads=2; has "cpu model=max smp=8 cores=4 threads=2 accel=translate"
+	show -smp 8,sockets=2; has "cpu model=max smp=8 cores=4 threads=1 accel=translate"
+	show -smp 8,cores=2; has "cpu model=max smp=8 cores=2 threads=1 accel=translate"
+	show -smp cores=4,threads=2; has "cpu model=max smp=8 cores=4 threads=2 accel=translate"
+	show -smp maxcpus=4; has "cpu model=max smp=4 accel=translate"
+	show -smp 4,cores=4,maxcpus=4; has "cpu model=max smp=4 accel=translate"
 	show -accel check; has "cpu model=max smp=1 accel=check"
 	show -accel tcg,thread=multi,tb-size=64; has "cpu model=max smp=1 accel=translate tb-size=64M"
 	show -M pc,accel=kvm:tcg; has "cpu model=max smp=1 accel=translate"
@@ -88,8 +95,12 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-smp cpus: 0 is not between 1 and 255" -smp 0
 	refuse 2 "-smp cpus: 256 is not between 1 and 255" -smp 256
 	refuse 2 "-smp cpus: not a number: two" -smp two
-	refuse 2 "-smp cores=2: not supported yet" -smp 2,cores=2
-	refuse 2 "-smp maxcpus=4: not supported yet" -smp 2,maxcpus=4
+	refuse 2 "-smp 4,cores=3: 1 sockets * 3 cores * 1 threads are not 4 CPUs" -smp 4,cores=3
+	refuse 2 "-smp 2,sockets=3: 3 sockets * 0 cores * 1 threads are not 2 CPUs" -smp 2,sockets=3
+	refuse 2 "-smp 4,maxcpus=2: maxcpus is less than cpus" -smp 4,maxcpus=2
+	refuse 2 "-smp maxcpus=4: CPUs to plug in: not supported yet" -smp 2,maxcpus=4
+	refuse 2 "-smp dies=2: not supported yet" -smp 4,dies=2
+	refuse 2 "-smp sockets=8,cores=8,threads=8: 512 is not between 1 and 255" -smp sockets=8,cores=8,threads=8
 	refuse 2 "-accel kvm: not supported yet" -accel kvm
 	refuse 2 "-accel warp: unknown accelerator; -accel help lists them" -accel warp
 	refuse 2 "-M q35: not supported yet" -M q35
@@ -386,6 +397,11 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	[ "$status" -eq 0 ]
 	[ "$output" = "$(cat m.vm)" ]
 	# options beside it are added
+	# all of a topology takes the place of all of the file's
+	"$vm" -print -smp 4,cores=1,threads=2 -kernel k >smp.vm </dev/null
+	run "$vm" -print smp.vm -smp 8
+	[[ $output == *$'\ncpu smp=8 cores=8 threads=1\n'* ]] ||
+		[[ $output == *$'\ncpu smp=8 cores=8 threads=1' ]]
 	run "$vm" -print m.vm -S -m 96 -name other
 	[ "$status" -eq 0 ]
 	has "ram size=96M"

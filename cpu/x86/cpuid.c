@@ -365,22 +365,34 @@ x86_allowed(struct cpu *c, const struct insn *in)
 	return false;
 }
 
+/* Bits of the APIC ID below the core's number, and below the package's. */
+static unsigned
+thread_bits(void)
+{
+	return topo_bits(machine.map->topo.threads);
+}
+
+static unsigned
+package_bits(void)
+{
+	return topo_bits(machine.map->topo.cores) + thread_bits();
+}
+
+/* Extended topology (leaf 0xB) */
 static void
 topology(struct cpu *c, uint32_t sub, uint32_t r[4])
 {
-	unsigned n = machine.ncpu, shift = 0;
+	const struct topology *t = &machine.map->topo;
 
-	while (1u << shift < n)
-		shift++;
-	r[0] = r[1] = 0;
 	r[2] = sub;
 	r[3] = c->apic_id;
-	if (sub == 0) {			/* threads of a core: one */
-		r[1] = 1;
+	if (sub == 0) {			/* threads of a core */
+		r[0] = thread_bits();
+		r[1] = t->threads;
 		r[2] |= 1 << 8;
-	} else if (sub == 1) {		/* cores of the package */
-		r[0] = shift;
-		r[1] = n;
+	} else if (sub == 1) {		/* of the package */
+		r[0] = package_bits();
+		r[1] = t->cores * t->threads;
 		r[2] |= 2 << 8;
 	}
 }
@@ -395,15 +407,16 @@ caches(uint32_t sub, uint32_t r[4])
 		{ 0x00000143, 15u << 22 | 63, 1023, 0 },
 		{ 0x00000163, 15u << 22 | 63, 16383, 4 },
 	};
-	unsigned i, n = 1;
+	unsigned i, cores = 1u << topo_bits(machine.map->topo.cores);
 
+	if (sub >= 4)
+		return;
 	for (i = 0; i < 4; i++)
-		r[i] = sub < 4 ? t[sub][i] : 0;
-	/* maxima of ids: powers of two less one */
-	while (n < machine.ncpu)
-		n *= 2;
-	if (sub < 4)
-		r[0] |= ((n - 1) & 63) << 26 | (sub == 3 ? (n - 1) << 14 : 0);
+		r[i] = t[sub][i];
+	/* IDs there is room for in the package, and among those that share the
+	 * cache, less one */
+	r[0] |= (cores > 64 ? 63 : cores - 1) << 26;
+	r[0] |= ((1u << (sub == 3 ? package_bits() : thread_bits())) - 1) << 14;
 }
 
 static void
@@ -423,7 +436,7 @@ x86_cpuid(struct cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 	    "Sluice translated x86-64 processor\0\0\0\0\0\0\0\0\0\0\0\0\0";
 	/* Guests take the crystal of leaf 0x15 for the APIC timer's clock, which
 	 * it is not: only those that use the TSC deadline see the leaf. */
-	uint32_t t[4], top = has(W_1C, 24) ? 0x16 : 0xd, khz;
+	uint32_t t[4], top = has(W_1C, 24) ? 0x16 : 0xd, khz, n;
 
 	r[0] = r[1] = r[2] = r[3] = 0;
 	if ((leaf > top && leaf < 0x40000000) || leaf > 0x80000008)
@@ -437,13 +450,14 @@ x86_cpuid(struct cpu *c, uint32_t leaf, uint32_t sub, uint32_t r[4])
 		break;
 	case 1:
 		r[0] = 0x806f8;
-		r[1] = c->apic_id << 24 | machine.ncpu << 16 | 8 << 8;
+		n = 1u << package_bits();	/* IDs there is room for */
+		r[1] = c->apic_id << 24 | (n > 255 ? 255 : n) << 16 | 8 << 8;
 		r[2] = word[W_1C];
 		if (c->cr4 & CR4_OSXSAVE)
 			r[2] |= 1 << 27;
 		r[3] = word[W_1D];
-		if (machine.ncpu > 1)
-			r[3] |= 1 << 28;
+		if (n > 1)
+			r[3] |= 1 << 28;	/* HTT: more than one */
 		break;
 	case 2:
 		r[0] = 0x00feff01;	/* prefetch 64, leaf 0x18, leaf 4 */

@@ -99,7 +99,8 @@ worth(const struct tr *t)
 		if (k == CL_HELPER || k == CL_END || k == CL_CLI ||
 		    in->fl_read & t->live[i])
 			break;
-		if (in->fl_write && through(t, i))
+		/* its own are not to be taken for those put away */
+		if (in->fl_write && (i == t->i || through(t, i)))
 			break;
 		if (k == CL_STACK)
 			n++;
@@ -119,7 +120,7 @@ flags_free(struct tr *t)
 {
 	if (!tr_live(t) || t->saved)
 		return true;
-	if (t->bounce || t->fixed || !worth(t))
+	if (!jit_on.lazy || t->bounce || t->fixed || !worth(t))
 		return false;
 	flags_put(&t->e);
 	t->saved = true;

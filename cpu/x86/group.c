@@ -88,7 +88,8 @@ groups_find(struct tr *t)
 		if (t->join[i] || closes(t, &t->in[i]))
 			for (k = 0; k < NBASE; k++)
 				open[k][0] = open[k][1] = 0;
-		m = (t->mode & M_SIZE) == M_64 ? member(t, i, &at) : NULL;
+		m = jit_on.groups && (t->mode & M_SIZE) == M_64 ?
+		    member(t, i, &at) : NULL;
 		if (m) {
 			acc = m->act & 2 ? ACC_WRITE : ACC_READ;
 			o = open[m->base];

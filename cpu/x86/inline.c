@@ -200,6 +200,8 @@ inline_insn(struct tr *t, const struct insn *in)
 	struct emit *e = &t->e;
 	bool kernel = MODE_CPL(t->mode) == 0;
 
+	if (!jit_on.inlined)
+		return false;
 	if (in->mnem == ZYDIS_MNEMONIC_CLI && kernel &&
 	    !(t->mode & M_VM86)) {
 		emit_if(t, false);

@@ -17,6 +17,7 @@
  *	flags.c		where the status flags are
  *	stub.c		entering and leaving, misses, helper calls
  *	step.c		one instruction at a time
+ *	switch.c	what can be switched off
  */
 #ifndef X86_JIT_H
 #define X86_JIT_H
@@ -24,6 +25,46 @@
 #include <Zydis/Zydis.h>
 
 #include "../block.h"
+
+/*
+ * Optimisations that can be switched off, to find the one a fault is in: options
+ * of the vcpu, -accel translate,KEY=off.  Field, key, and what is on; off:
+ *	slots		every site looks into the TLB, and there are no runs
+ *	regions		a block ends at its first jump
+ *	groups		every access is checked by itself
+ *	chain		a direct jump leaves to the run loop
+ *	jcache		the jump cache stays empty: every other jump asks C
+ *	lazy		checks leave the host's flags alone where they are live
+ *	runs		pushes and pops one by one
+ *	inline		C executes what inline.c would emit
+ *	liveness	all flags are live everywhere
+ *	crossing	an instruction on two pages is stepped
+ *	sampling	a site keeps its slot however often that misses
+ *	global		a CR3 write flushes everything
+ */
+#define JIT_SWITCHES(X) \
+	X(slots, "slots", "memory accesses keep their last page") \
+	X(regions, "regions", "blocks have jumps inside") \
+	X(groups, "groups", "accesses off one register are checked together") \
+	X(chain, "chain", "direct jumps are linked") \
+	X(jcache, "jcache", "other jumps look into a cache") \
+	X(lazy, "lazy", "flags are put away for memory accesses") \
+	X(runs, "runs", "pushes and pops in a row are one access") \
+	X(inlined, "inline", "some system instructions are emitted") \
+	X(liveness, "liveness", "flags nobody reads are not kept") \
+	X(crossing, "crossing", "instructions on two pages are translated") \
+	X(sampling, "sampling", "accesses that change pages look into the TLB") \
+	X(global, "global", "global pages survive a CR3 write")
+#define JIT_FIELD(field, key, what) bool field;
+struct switches { JIT_SWITCHES(JIT_FIELD) };
+#undef JIT_FIELD
+/* A row of a struct opt table for a struct switches at `at` in the options. */
+#define JIT_OPT(type, at, field, key, what) \
+	{ key, OPT_BOOL, offsetof(type, at field), "on", what, NULL },
+extern struct switches jit_on;
+extern const struct opt jit_opts[];	/* of a struct switches */
+
+_Static_assert(ZYDIS_MNEMONIC_MAX_VALUE < MNEM_N, "struct cpu.n_mnem");
 
 enum { S1 = H_9, S2 = H_10, H_GSP = H_11 };
 #define GS(m)		((uint32_t)__builtin_offsetof(struct cpu, m))

@@ -248,7 +248,7 @@ live_target(struct tr *t, int i, uint16_t want)
 
 	if (t->to[i])
 		return t->live[t->to[i]];
-	return to < 0 || to > 4095 ? want :
+	return to < 0 || to > 4095 || !jit_on.liveness ? want :
 	    look_ahead(t, (unsigned)to, want, 6);
 }
 
@@ -268,7 +268,8 @@ liveness(struct tr *t)
 	enum class k;
 	int i;
 
-	if (insn_class(t->mode, last) != CL_BRANCH || falls(last->mnem))
+	if (jit_on.liveness && (insn_class(t->mode, last) != CL_BRANCH ||
+	    falls(last->mnem)))
 		live = look_ahead(t, t->off[t->n], FL_STATUS, 6);
 	t->live[t->n] = t->after[t->n] = live;
 	t->b->live_out = live;
@@ -286,12 +287,12 @@ liveness(struct tr *t)
 				live |= live_target(t, i, FL_STATUS & ~live);
 			t->b->live_out &= live;
 		}
-		t->after[i] = live;
+		t->after[i] = jit_on.liveness ? live : FL_STATUS;
 		if (k == CL_HELPER || k == CL_END || k == CL_CLI)
 			live = FL_STATUS;
 		else
 			live = (uint16_t)((live & ~kills(in)) | in->fl_read);
-		t->live[i] = live;
+		t->live[i] = jit_on.liveness ? live : FL_STATUS;
 	}
 }
 
@@ -358,6 +359,8 @@ ends(const struct tr *t, unsigned next)
 
 	if (k != CL_BRANCH && k != CL_END)
 		return false;
+	if (!jit_on.regions)
+		return true;
 	if (in->mnem != ZYDIS_MNEMONIC_JMP && branch_direct(t->mode, in) &&
 	    in->op[0].disp > 0)
 		return false;
@@ -519,6 +522,7 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	jit.guest_bytes += off - (gpa & 0xfff);
 	block_commit(t->b);
 	block_protect(t->c, gpa);
+	perfmap_block(t->b, t->c->rip + (rip32(t) ? t->c->seg[CS].base : 0));
 }
 
 /* The new block, unless what it was made from has changed before stores to it

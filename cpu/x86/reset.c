@@ -73,7 +73,6 @@ x86_reset(struct cpu *c)
 		c->mtrr_var[i] = 0;
 	c->mcg_status = 0;
 	c->a20 = 1;
-	c->apic_id = c->index;
 	reset_fpu(c);
 	x86_init_ap(c);
 }

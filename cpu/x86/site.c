@@ -122,7 +122,7 @@ site_sample(struct cpu *c, const struct block *b, unsigned guest)
 	uint32_t k = hot_key(b, guest), i = k % 1024, bit = k % HOT_N;
 
 	/* not worth waiting for, and the block goes on afterwards */
-	if (!jit_trylock(c))
+	if (!jit_on.sampling || !jit_trylock(c))
 		return;
 	if (sampled[i].key != k)
 		sampled[i].n = 0;
@@ -292,7 +292,7 @@ check(struct tr *t, int acc, unsigned size)
 {
 	unsigned cls = cls_of(size);
 
-	if (is_hot(t))
+	if (!jit_on.slots || is_hot(t))
 		check_tlb(t, acc, cls);
 	else
 		check_slot(t, COLD_MISS, acc, cls, cls_size[cls]);
@@ -404,7 +404,7 @@ group_operand(struct tr *t, const struct insn *in, const struct operand *o)
 	if (!own)
 		e_ld_gs(e, S1, base);
 	e_lea(e, 1, S1, own ? hreg(o->base) : S1, H_NONE, 0, (int32_t)g->lo);
-	if (is_hot(t)) {
+	if (!jit_on.slots || is_hot(t)) {
 		k = check_tlb(t, (int)g->acc, cls);
 		g->found = GS(found) + 8 * t->group[t->i];
 		e_st_gs(e, S2, g->found);

@@ -154,12 +154,13 @@ int
 stack_run(struct tr *t)
 {
 	struct emit *e = &t->e;
-	unsigned size = t->bounce ? 0 : stack_size(t, &t->in[t->i]), n, k;
-	int len = size ? run_length(t, size, &n) : 0, i;
+	unsigned size = stack_size(t, &t->in[t->i]), n, k;
+	int len, i;
 	bool push = t->in[t->i].mnem == ZYDIS_MNEMONIC_PUSH;
 	int32_t at;
 
-	if (!len)
+	if (!jit_on.runs || !jit_on.slots || t->bounce || !size ||
+	    !(len = run_length(t, size, &n)))
 		return 0;
 	site_run(t, push ? -(int32_t)(n * size) : 0,
 	    push ? -(int32_t)size : 0, push, n * size, len);

@@ -521,9 +521,11 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	uint8_t *p;
 
 	if (how & MISS_SAMPLE) {
+		c->n_refill += 256;
 		site_sample(c, b, (unsigned)block_guest(b, ret));
 		return 0;
 	}
+	c->n_miss++;
 	c->rip = (c->ripbase + (uint64_t)block_guest(b, ret)) &
 	    rip_mask(c);
 	if (how & MISS_LAZY)
@@ -571,6 +573,7 @@ jit_helper(struct cpu *c, const struct insn *in)
 	take_flags(c);
 	fl = c->eflags;
 	c->n_helper++;
+	c->n_mnem[in->mnem]++;
 	x86_run_insn(c, in);
 	if (c->rip != next || c->mode != mode || c->req || c->halted ||
 	    c->shadow || jit.n_killed != killed ||
@@ -591,6 +594,7 @@ jit_end(struct cpu *c, const struct insn *in)
 	take_flags(c);
 	fl = c->eflags;
 	c->n_helper++;
+	c->n_mnem[in->mnem]++;
 	x86_run_insn(c, in);
 	if (c->eflags & ~fl & FL_IF && irq_ready(c))
 		cpu_exit_loop(c);

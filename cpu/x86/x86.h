@@ -114,6 +114,7 @@ struct tlbe {
 #define ITLB_N		256
 #define FLUSH_LOG	1024
 #define GROUPS_N	16	/* groups of accesses in a block, and 1 */
+#define MNEM_N		2048		/* at least as many as there are */
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
 /* Jump cache, one per MMU set: rip -> translated code, where CS is flat.  The
@@ -194,6 +195,8 @@ struct cpu {
 	uint64_t	n_lost;		/* TLB entries taken by other vcpus */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
 			n_helper, n_find;	/* statistics */
+	uint64_t	n_miss;		/* not in the TLB, or not plain memory */
+	uint64_t	n_refill;	/* slots filled again, without `sample` */
 	/* operands that have no single address; aligned as they are */
 	uint64_t	bounce[512] __attribute__((aligned(64)));
 
@@ -209,6 +212,9 @@ struct cpu {
 	 * of any address in one drops all of it */
 	uint64_t	large[16];
 	struct itlbe	itlb[2][ITLB_N];
+	/* executed in C, by mnemonic; accesses, by part that answers */
+	uint32_t	n_mnem[MNEM_N];
+	uint64_t	n_part[PART_MAX];
 
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
 	struct tlbe	slot[MMU_N][2][SLOT_N];

@@ -14,33 +14,13 @@
 # build/bench/kernels.json.
 
 cd "${0%/*}/../.." || exit 1
-n=5 seconds=0.2 names= classes= who=native,ours,peer more=
-usage() {
-	sed -n 's/^# \{0,1\}//; 6,12p' "$0" >&2
-	exit 2
-}
-while getopts n:t:k:c:w:o: o; do
-	case $o in
-	n) n=$OPTARG ;;
-	t) seconds=$OPTARG ;;
-	k) names=$OPTARG ;;
-	c) classes=$OPTARG ;;
-	w) who=$OPTARG ;;
-	o) more=$OPTARG ;;
-	*) usage ;;
-	esac
-done
-shift $((OPTIND - 1))
-[ $# -eq 0 ] || usage
-case $n in '' | *[!0-9]* | 0) usage ;; esac
-
+n=5 seconds=0.2 classes=
 . t/bench/vm.sh
-opts=$more
+arguments n:t:k:c:w:o: "$@"
 bench=build/bench
 make -s $bench/kernels || die "cannot make the program"
 [ -s $guest/vmlinuz ] || die "no guest: make guest"
-# shellcheck disable=SC2046 # the list of who is words
-present $(echo "$who" | tr , ' ')
+present
 args="-t $seconds${classes:+ -c $classes}${names:+ $names}"
 $bench/kernels -l $args >"$tmp/list" || exit 2
 
@@ -65,7 +45,6 @@ while [ $i -lt "$n" ]; do
 		ours|peer) machine $w "$out" "vm.run=\"/kernels $args\"" \
 			-m 512 -initrd "$tmp/initrd" || failed=1
 			grep -a '^kernels: ' "$out" >&2 && failed=1 ;;
-		*) usage ;;
 		esac
 		alone_end $w
 		# console output of the guest's kernel may stand between

@@ -14,34 +14,16 @@
 # by chroot, in name spaces of their own.
 
 cd "${0%/*}/../.." || exit 1
-n=3 size=16 names= who=native,ours,peer more=
-usage() {
-	sed -n 's/^# \{0,1\}//; 6,11p' "$0" >&2
-	exit 2
-}
-while getopts n:s:k:w:o: o; do
-	case $o in
-	n) n=$OPTARG ;;
-	s) size=$OPTARG ;;
-	k) names=$OPTARG ;;
-	w) who=$OPTARG ;;
-	o) more=$OPTARG ;;
-	*) usage ;;
-	esac
-done
-shift $((OPTIND - 1))
-[ $# -eq 0 ] || usage
-case $n$size in *[!0-9]* | 0*) usage ;; esac
-[ "$size" -gt 0 ] && [ "$size" -le 64 ] || usage
-
+n=3 size=16
 . t/bench/vm.sh
-opts=$more
+arguments n:s:k:w:o: "$@"
+case $size in '' | *[!0-9]* | 0*) usage ;; esac
+[ "$size" -le 64 ] || usage
 bench=build/bench
 mkdir -p $bench
 [ -s $guest/vmlinuz ] && [ -s $guest/bench.img ] ||
 	die "no guest: share/guest build/guest cloud bench"
-# shellcheck disable=SC2046 # the list of who is words
-present $(echo "$who" | tr , ' ')
+present
 
 # The second disk is a tar archive with all that the programs work on; what is
 # written is in memory.
@@ -88,7 +70,6 @@ while [ $i -lt "$n" ]; do
 			-drive if=virtio,format=raw,readonly=on,file=$guest/bench.img \
 			-drive if=virtio,format=raw,readonly=on,file="$tmp/in.tar" ||
 			failed=1 ;;
-		*) usage ;;
 		esac
 		alone_end $w
 		grep -aE '^[a-z0-9-]+( real [0-9.]+ [0-9a-f]+|: status.*)$' "$out" |

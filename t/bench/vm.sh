@@ -1,13 +1,14 @@
 # vm.sh - what the benchmarks share: the three who run, one after the other on
 # one CPU, and a few sums.  Sourced, in the project's folder.
 #
-# Sets: guest, peer, tmp (removed at exit), core (the CPU: CORE, or who is idlest).  A benchmark may set opts,
-# more options for vm-run, and limit, the seconds after which a machine is ended.
+# Sets: guest, peer, tmp (removed at exit), core (the CPU: CORE, or who is
+# idlest), opts (more options for vm-run), limit (LIMIT: the seconds after which
+# a machine is ended).
 
 guest=build/guest
 peer=qemu-system-x86_64
 limit=${LIMIT:-1800}
-opts=
+names= who=native,ours,peer opts=
 tmp=$(mktemp -d) || exit 1
 export XDG_RUNTIME_DIR="$tmp"
 running=
@@ -19,6 +20,33 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'cleanup; exit 1' INT TERM
+
+# usage: the lines of the script's first comment that say it
+usage() {
+	sed -n "/^# ${0##*/} \[/,/^#\$/s/^# \{0,1\}//p" "$0" >&2
+	exit 2
+}
+
+# arguments GETOPTS "$@": into variables
+arguments() {
+	letters=$1
+	shift
+	while getopts "$letters" o; do
+		case $o in
+		n) n=$OPTARG ;;
+		t) seconds=$OPTARG ;;
+		s) size=$OPTARG ;;
+		k) names=$OPTARG ;;
+		c) classes=$OPTARG ;;
+		w) who=$OPTARG ;;
+		o) opts=$OPTARG ;;
+		*) usage ;;
+		esac
+	done
+	shift $((OPTIND - 1))
+	[ $# -eq 0 ] || usage
+	case $n in '' | *[!0-9]* | 0*) usage ;; esac
+}
 
 # busy: a line `CPU ticks' for each CPU, ticks it has worked
 busy() {
@@ -93,14 +121,18 @@ machine() {
 	return 1
 }
 
-# present WHO...: those of them that are there, in $present
+# present: those of $who that are there, in $present
 present() {
 	present=
-	for w; do
-		if [ "$w" = peer ] && ! command -v $peer >/dev/null; then
+	for w in $(echo "$who" | tr , ' '); do
+		case $w in
+		native|ours) ;;
+		peer) command -v $peer >/dev/null || {
 			echo "$peer is not installed: no peer"
 			continue
-		fi
+		} ;;
+		*) usage ;;
+		esac
 		present="$present $w"
 	done
 }

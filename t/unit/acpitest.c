@@ -78,21 +78,28 @@ dump(const char *dir, const uint8_t *t)
 	}
 }
 
+/* Enabled processors with the APIC IDs of the topology. */
 static unsigned
-madt_cpus(const uint8_t *t)
+madt_cpus(const uint8_t *t, const struct topology *topo)
 {
 	unsigned i, n = 0;
+	uint32_t id, flags;
 
-	for (i = 44; i + 2 <= u32(t + 4) && t[i + 1] >= 2; i += t[i + 1])
-		n += t[i] == 0 || t[i] == 9;
+	for (i = 44; i + 2 <= u32(t + 4) && t[i + 1] >= 2; i += t[i + 1]) {
+		if (t[i] != 0 && t[i] != 9)
+			continue;
+		id = t[i] == 0 ? t[i + 3] : u32(t + i + 4);
+		flags = u32(t + i + (t[i] == 0 ? 4 : 8));
+		n += id == topo_apic_id(topo, n) && flags == 1;
+	}
 	return i == u32(t + 4) ? n : ~0u;
 }
 
 static void
-smbios(uint64_t mb, unsigned ncpu)
+smbios(uint64_t mb, unsigned ncpu, const struct topology *topo)
 {
 	const uint8_t *e, *p, *end;
-	unsigned n = 0;
+	unsigned n = 0, cpus = 0;
 	int last = -1;
 	uint64_t a;
 
@@ -109,6 +116,11 @@ smbios(uint64_t mb, unsigned ncpu)
 	while (p + 4 <= end) {
 		last = p[0];
 		n++;
+		if (p[0] == 4) {	/* 7.5: count of cores and threads */
+			cpus += p[0x2e] | p[0x2f] << 8;
+			want((p[0x2a] | p[0x2b] << 8) == (int)topo->cores,
+			    "cores of a processor", mb, ncpu);
+		}
 		p += p[1];
 		while (p + 2 <= end && (p[0] || p[1]))
 			p++;
@@ -116,12 +128,15 @@ smbios(uint64_t mb, unsigned ncpu)
 	}
 	want(p == end && last == 127 && n == (unsigned)(e[28] | e[29] << 8),
 	    "SMBIOS structures", mb, ncpu);
+	want(cpus == ncpu, "processors in SMBIOS", mb, ncpu);
 }
 
 static void
-machine(uint64_t mb, unsigned ncpu, bool hpet, const char *dir)
+machine(uint64_t mb, unsigned ncpu, unsigned cores, unsigned threads, bool hpet,
+    const char *dir)
 {
-	struct acpi_opts o = { .ncpu = ncpu, .dsdt = dsdt,
+	struct acpi_opts o = { .ncpu = ncpu, .topo = { cores, threads },
+	    .dsdt = dsdt,
 	    .dsdt_len = dsdt_len, .hpet = hpet, .name = "test",
 	    .uuid = "00112233-4455-6677-8899-aabbccddeeff" };
 	const uint8_t *r, *x, *t, *fadt = NULL, *madt = NULL;
@@ -156,9 +171,9 @@ machine(uint64_t mb, unsigned ncpu, bool hpet, const char *dir)
 	want(n == (hpet ? 4 : 3), "number of tables", mb, ncpu);
 	want(fadt && table(u32(fadt + 36), "FACS") && u32(fadt + 36) % 64 == 0
 	    && table(u64(fadt + 140), "DSDT"), "FADT", mb, ncpu);
-	want(madt && madt_cpus(madt) == ncpu, "processors in the MADT", mb,
+	want(madt && madt_cpus(madt, &o.topo) == ncpu, "processors in the MADT", mb,
 	    ncpu);
-	smbios(mb, ncpu);
+	smbios(mb, ncpu, &o.topo);
 	ram_detach(&ram);
 }
 
@@ -166,7 +181,7 @@ int
 main(int argc, char **argv)
 {
 	static const uint64_t mb[] = { 16, 128, 3071, 3072, 6144 };
-	struct acpi_opts o = { .ncpu = 1, .dsdt = dsdt };
+	struct acpi_opts o = { .ncpu = 1, .topo = { 1, 1 }, .dsdt = dsdt };
 	unsigned i;
 	FILE *f;
 
@@ -178,10 +193,12 @@ main(int argc, char **argv)
 	dsdt_len = fread(dsdt, 1, sizeof dsdt, f);
 	fclose(f);
 	for (i = 0; i < sizeof mb / sizeof mb[0]; i++) {
-		machine(mb[i], 1, true, NULL);
-		machine(mb[i], 255, false, NULL);
+		machine(mb[i], 1, 1, 1, true, NULL);
+		machine(mb[i], 255, 255, 1, false, NULL);
+		machine(mb[i], 255, 1, 1, false, NULL);
+		machine(mb[i], 18, 3, 3, false, NULL);
 	}
-	machine(256, 300, true, argc > 2 ? argv[2] : NULL);
+	machine(256, 300, 50, 3, true, argc > 2 ? argv[2] : NULL);
 	/* a DSDT that is none, and one of the wrong length */
 	if (ram_create(&ram, "acpitest", 16 << 20))
 		return 1;

@@ -138,13 +138,26 @@ map_flips(void)
 	}
 }
 
+/* A second address space, with page tables at ALT that are PT's. */
+enum { ALT = 0x100000 };
+
+static void
+alt_space(void)
+{
+	unsigned i;
+
+	memcpy(at(ALT), at(PT), 0xc000);
+	for (i = 0; i < 3 * 512; i++)
+		if (r64(ALT + 8 * i))
+			w64(ALT + 8 * i, r64(ALT + 8 * i) + ALT - PT);
+}
+
 /* Two address spaces in turn, with and without PCIDs. */
 static void
 map_spaces(void)
 {
-	enum { ALT = 0x100000 };
 	static const char *const name[] = { "no PCID", "PCID", "PCID, kept" };
-	unsigned i, j;
+	unsigned i;
 
 	group = "two address spaces";
 	for (i = 0; i < 6; i++) {
@@ -159,10 +172,7 @@ map_spaces(void)
 		put(PA + 0x1000, ASM64(".byte 0, 0, 0\nret"));
 		map4k(X, PA | 7);
 		map4k(X + 0x1000, (PA + 0x1000) | 7 | (i >= 3 ? 0x100 : 0));
-		memcpy(at(ALT), at(PT), 0xc000);
-		for (j = 0; j < 3 * 512; j++)
-			if (r64(ALT + 8 * j))
-				w64(ALT + 8 * j, r64(ALT + 8 * j) + ALT - PT);
+		alt_space();
 		w64(ALT - PT + PTE(X), PB | 7);
 		c->gpr[R12] = X;
 		c->gpr[R13] = PT | (i % 3 ? 1 : 0) | (i % 3 == 2 ? 1ull << 63 :
@@ -187,7 +197,6 @@ map_spaces(void)
 static void
 map_many(void)
 {
-	enum { ALT = 0x100000 };
 	static const unsigned count_[] = { 100, 1023, 1024, 1025, 1500 };
 	unsigned i, j, n, half;
 	uint64_t there, back;
@@ -202,10 +211,7 @@ map_many(void)
 			w32(X + i * 4096 + 1, i);
 			w32(X + i * 4096 + 0x100, i);
 		}
-		memcpy(at(ALT), at(PT), 0xc000);
-		for (i = 0; i < 3 * 512; i++)
-			if (r64(ALT + 8 * i))
-				w64(ALT + 8 * i, r64(ALT + 8 * i) + ALT - PT);
+		alt_space();
 		there = back = 0;
 		for (i = 0; i < n; i++) {
 			w64(ALT - PT + PTE(X + i * 4096),

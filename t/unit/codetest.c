@@ -3,7 +3,8 @@
  * codetest.c - what breaks translators: self-modifying code, mappings that
  * change under running code, instructions and operands on two pages, odd
  * segments, single step and breakpoints, status flags through everything, and
- * interrupts.  It runs under AddressSanitizer as it is:
+ * interrupts.  Words KEY=off switch optimisations off (cpu/x86/jit.h).  It runs
+ * under AddressSanitizer as it is:
  *
  *	make B=DIR CFLAGS='-O1 -g -fsanitize=address' \
  *	    LDFLAGS=-fsanitize=address DIR/t/codetest
@@ -20,9 +21,10 @@
 #include "code-region.h"
 
 int
-main(void)
+main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	switches(argv + 1);
 	world();
 	smc();
 	mappings();

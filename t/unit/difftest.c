@@ -6,7 +6,8 @@
  * and 16-bit code with and without segments, are run natively and in a vcpu
  * from the same registers, flags, vector state and memory, at the same
  * addresses; any difference is printed with the instructions.
- * difftest [-v] [-k machine] [-n executions] [-s seed]
+ * difftest [-v] [-k machine] [-n executions] [-s seed] [KEY=off ...]
+ * with the switches of cpu/x86/jit.h.
  */
 #include "difftest.h"
 #include "diff-guest.h"
@@ -151,6 +152,7 @@ main(int argc, char **argv)
 	uint64_t want = 100000, done = 0, defined, pc = CODE, faults = 0, start;
 	uint8_t *data = (uint8_t *)DATA, gdata[DATA_N], init[DATA_N], code[128];
 	struct regs r, g;
+	char why[128];
 	struct sigaction sa = { .sa_sigaction = on_fault,
 		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER }, old[32];
 	static const int sigs[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
@@ -178,7 +180,9 @@ main(int argc, char **argv)
 		}
 	if (only >= NKIND)
 		errx(2, "usage: difftest [-v] [-k 0-%d] [-n executions] "
-		    "[-s seed]", NKIND - 1);
+		    "[-s seed] [KEY=off ...]", NKIND - 1);
+	if (opts_parse(jit_opts, argv + optind, &jit_on, why, sizeof(why)) < 0)
+		errx(2, "%s", why);
 	if (mmap((void *)CODE, CODE_N, PROT_READ | PROT_WRITE | PROT_EXEC,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
 	    mmap(data, DATA_N, PROT_READ | PROT_WRITE,

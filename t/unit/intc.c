@@ -779,7 +779,7 @@ main(void)
 	struct devctx *l = make(&lapic);
 
 	now = 1000000;
-	lapic_init(l, 3, true, &hooks);
+	lapic_init(l, 3, 3, true, &hooks);
 	vectors(l);
 	lapic_priority(l);
 	lapic_timer(l);

@@ -825,6 +825,72 @@ models(void)
 	IS(x86_model("max", why, sizeof(why)) != NULL, 1);
 }
 
+/*
+ * SDM 2A, CPUID: leaves 1 (EBX, EDX.HTT), 4 (EAX) and 0BH, for sockets of
+ * cores of threads.  80000008H ECX is AMD's: 0 on this processor.
+ */
+static void
+topologies(void)
+{
+	static const struct {
+		unsigned ncpu, cores, threads, thread_bits, package_bits;
+	} t[] = {
+		{ 1, 1, 1, 0, 0 }, { 4, 4, 1, 0, 2 }, { 4, 2, 2, 1, 2 },
+		{ 4, 1, 1, 0, 0 }, { 12, 6, 2, 1, 4 }, { 12, 3, 2, 1, 3 },
+		{ 9, 3, 3, 2, 4 }, { 15, 5, 3, 2, 5 }, { 255, 255, 1, 0, 8 },
+	};
+	unsigned i, k, ids;
+	uint32_t r[4];
+
+	group = "cpuid topology";
+	pm32(0);
+	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		machine.ncpu = t[i].ncpu;
+		map.topo = (struct topology){ t[i].cores, t[i].threads };
+		c->apic_id = topo_apic_id(&map.topo, t[i].ncpu - 1);
+		ids = 1u << t[i].package_bits;
+		x86_cpuid(c, 1, 0, r);
+		IS(r[1] >> 24, c->apic_id);
+		IS(r[1] >> 16 & 0xff, ids < 256 ? ids : 255);
+		IS(r[3] >> 28 & 1, t[i].cores * t[i].threads > 1);
+		for (k = 0; k < 4; k++) {
+			x86_cpuid(c, 4, k, r);
+			IS((r[0] >> 14 & 0xfff) + 1, k == 3 ? ids :
+			    1u << t[i].thread_bits);
+			IS((r[0] >> 26) + 1, t[i].package_bits -
+			    t[i].thread_bits > 6 ? 64 :
+			    ids >> t[i].thread_bits);
+		}
+		x86_cpuid(c, 4, 4, r);
+		IS(r[0] | r[1] | r[2] | r[3], 0);
+		x86_cpuid(c, 0xb, 0, r);
+		IS(r[0], t[i].thread_bits);
+		IS(r[1], t[i].threads);
+		IS(r[2], 0x100);
+		IS(r[3], c->apic_id);
+		x86_cpuid(c, 0xb, 1, r);
+		IS(r[0], t[i].package_bits);
+		IS(r[1], t[i].cores * t[i].threads);
+		IS(r[2], 0x201);
+		IS(r[3], c->apic_id);
+		x86_cpuid(c, 0xb, 2, r);
+		IS(r[0] | r[1], 0);
+		IS(r[2], 2);
+		IS(r[3], c->apic_id);
+		x86_cpuid(c, 0x80000008, 0, r);
+		IS(r[2], 0);
+	}
+	/* each level has bits of its own */
+	map.topo = (struct topology){ 3, 3 };
+	IS(topo_apic_id(&map.topo, 2), 2);
+	IS(topo_apic_id(&map.topo, 3), 4);
+	IS(topo_apic_id(&map.topo, 8), 10);
+	IS(topo_apic_id(&map.topo, 9), 16);
+	map.topo = (struct topology){ 1, 1 };
+	machine.ncpu = 1;
+	c->apic_id = 0;
+}
+
 int
 main(void)
 {
@@ -842,5 +908,6 @@ main(void)
 	others();
 	debugging();
 	models();
+	topologies();
 	return result();
 }

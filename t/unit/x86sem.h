@@ -394,6 +394,16 @@ interrupt(int vec, int kind, uint32_t code)
 	deliver();
 }
 
+/* Words KEY=off: jit.h. */
+static inline void
+switches(char **words)
+{
+	char why[128];
+
+	if (opts_parse(jit_opts, words, &jit_on, why, sizeof(why)) < 0)
+		errx(2, "%s", why);
+}
+
 static inline void
 world(void)
 {
@@ -411,6 +421,7 @@ world(void)
 	machine.dirty = d;
 	machine.map = &map;
 	map.tsc_khz = 2100000;
+	map.topo = (struct topology){ 1, 1 };
 	machine.ncpu = 1;
 	machine.model = x86_model("max", why, sizeof(why));
 	if (!machine.model)
