@@ -514,44 +514,49 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 {
 	unsigned set = how & 15, acc = how >> 4 & 1, size = how >> 8 & 0xff;
 	uint64_t lost = c->n_lost;
-	bool group = how & MISS_GROUP;
-	struct block *b = block_of(ret);
+	bool group = how & MISS_GROUP, fits = false, paged = false;
+	struct block *b;
 	struct tlbe *t;
 	struct walk w;
 	uint8_t *p;
 
 	if (how & MISS_SAMPLE) {
 		c->n_refill += 256;
+		b = block_of(ret);
 		site_sample(c, b, (unsigned)block_guest(b, ret));
 		return 0;
 	}
 	c->n_miss++;
+	if ((int64_t)(linear << 16) >> 16 == (int64_t)linear &&
+	    (linear & 0xfff) + size <= 4096) {
+		paged = x86_walk(c, linear, (int)acc, set, &w) == 0;
+		if (paged)
+			tlb_fill(c, linear, (int)acc, set, &w);
+		t = &c->tlb[set][acc][linear >> 12 & (TLB_N - 1)];
+		if (t->tag == (linear & ~0xfffull) && c->n_lost == lost) {
+			c->save[1] |= 2;
+			return 0;
+		}
+		fits = true;
+	}
+	b = block_of(ret);
 	c->rip = (c->ripbase + (uint64_t)block_guest(b, ret)) &
 	    rip_mask(c);
 	if (how & MISS_LAZY)
 		take_lazy(c);
 	else
 		take_flags(c);
-	if ((int64_t)(linear << 16) >> 16 == (int64_t)linear &&
-	    (linear & 0xfff) + size <= 4096) {
-		if (x86_walk(c, linear, (int)acc, set, &w) < 0) {
-			/* a group's address is not the one that faults */
-			if (group)
-				goto step;
-			x86_pf(c, linear, w.err);
-		}
-		tlb_fill(c, linear, (int)acc, set, &w);
-		if (c->n_lost != lost)
-			cpu_exit_loop(c);
-		t = &c->tlb[set][acc][linear >> 12 & (TLB_N - 1)];
-		if (t->tag == (linear & ~0xfffull)) {
-			c->save[1] |= 2;
-			return 0;
-		}
-		if (acc == ACC_WRITE && !group &&
-		    (p = code_beside(c, w.gpa, size)))
-			return (uint64_t)p - linear;
+	if (c->n_lost != lost)
+		cpu_exit_loop(c);
+	if (fits && !paged) {
+		/* a group's address is not the one that faults */
+		if (group)
+			goto step;
+		x86_pf(c, linear, w.err);
 	}
+	if (fits && acc == ACC_WRITE && !group &&
+	    (p = code_beside(c, w.gpa, size)))
+		return (uint64_t)p - linear;
 	if (group) {
 		site_split(c, b, (unsigned)block_guest(b, ret));
 		cpu_exit_loop(c);
