@@ -139,7 +139,7 @@ tlb_flush_nonglobal(struct cpu *c)
 			clear(c->slot[m][0], 2 * SLOT_N);
 		else
 			for (i = 0; i < c->slot_log[m].n; i++)
-				clear(&c->slot[m][0][c->slot_log[m].i[i]], 1);
+				clear(c->slot[m][0] + c->slot_log[m].i[i], 1);
 		c->slot_log[m].n = 0;
 		jc_flush_nonglobal(c, m);
 	}

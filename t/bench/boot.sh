@@ -4,20 +4,9 @@
 
 cd "${0%/*}/../.." || exit 1
 runs=${RUNS:-5}
-guest=build/guest
-peer=qemu-system-x86_64
-tmp=$(mktemp -d) || exit 1
-export XDG_RUNTIME_DIR="$tmp"
-pid=
-cleanup() {
-	[ ! "$pid" ] || kill "$pid" 2>/dev/null
-	wait
-	rm -rf "$tmp"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
+. t/bench/vm.sh
 
-# start WHO APPEND: run it, console into the fifo, $pid
+# start WHO APPEND: run it, console into the fifo, $running
 start() {
 	rm -f "$tmp/console"
 	mkfifo "$tmp/console"
@@ -29,7 +18,7 @@ start() {
 	peer) shift; set -- $peer -accel tcg -M pc "$@" ;;
 	esac
 	"$@" >"$tmp/console" 2>"$tmp/err" </dev/null &
-	pid=$!
+	running=$!
 }
 
 now() { date +%s%N; }
@@ -40,9 +29,9 @@ boot() {
 	start "$1" 'vm.run=true'
 	{ grep -a -m 1 -q 'vm.init: running' && t1=$(now); cat >/dev/null; } \
 		<"$tmp/console"
-	wait "$pid"
+	wait "$running"
 	status=$?
-	pid=
+	running=
 	[ "$t1" ] && [ $status = 0 ] || {
 		echo "boot.sh: $1 did not boot (status $status)" >&2
 		cat "$tmp/err" >&2
@@ -76,7 +65,7 @@ idle() {
 	cat <&4 >/dev/null &
 	reader=$!
 	sleep 2
-	all="$pid $(ps -o pid= --ppid "$pid" | tr '\n' ' ')"
+	all="$running $(ps -o pid= --ppid "$running" | tr '\n' ' ')"
 	# shellcheck disable=SC2086
 	t0=$(ticks $all) && sleep 10 && t1=$(ticks $all)
 	hz=$(getconf CLK_TCK)
@@ -96,17 +85,16 @@ idle() {
 	[ "$1" = peer ] || printf '  %-50s %8d KiB\n' "all but the vcpu" "$rest"
 	awk -v t="$((t1 - t0))" -v hz="$hz" 'BEGIN {
 		printf "  %-50s %8.2f %%\n", "CPU of the idle guest", t * 10 / hz }'
-	kill "$pid"
-	[ "$1" = peer ] || kill -9 "$pid" 2>/dev/null
-	wait "$pid" 2>/dev/null
-	pid=
+	kill "$running"
+	[ "$1" = peer ] || kill -9 "$running" 2>/dev/null
+	wait "$running" 2>/dev/null
+	running=
 	exec 4<&-
 	kill $reader 2>/dev/null || :	# it ended with what it read
 }
 
-printf '%s\n' "$(uname -m), $(nproc) CPUs, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%Y-%m-%d)"
-$peer --version | head -n 1
-echo "kernel: $(file -b $guest/vmlinuz 2>/dev/null | sed 's/.*version \([^ ]*\).*/\1/'), 512 MiB, one vcpu"
+present
+about "512 MiB, one vcpu"
 echo
 echo "Boot until init runs, ms:"
 i=0

@@ -31,7 +31,7 @@ cp $bench/kernels "$tmp/root/"
 	cat $guest/initrd.img - >"$tmp/initrd"
 
 failed=0
-about
+about "one vcpu on CPU $core"
 i=0
 while [ $i -lt "$n" ]; do
 	i=$((i + 1))

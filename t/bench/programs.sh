@@ -55,7 +55,7 @@ native() {
 }
 
 failed=0
-about
+about "one vcpu on CPU $core"
 i=0
 while [ $i -lt "$n" ]; do
 	i=$((i + 1))

@@ -137,11 +137,11 @@ present() {
 	done
 }
 
-# about: the machine and the programs
+# about MACHINE: the host, the programs and what kind of machine
 about() {
 	printf '%s\n' "$(uname -m), $(nproc) CPUs, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(date -u +%Y-%m-%d)"
 	case $present in *peer*) $peer --version | head -n 1 ;; esac
-	echo "kernel: $(file -b $guest/vmlinuz 2>/dev/null | sed 's/.*version \([^ ]*\).*/\1/'), one vcpu on CPU $core${opts:+, ours with $opts}"
+	echo "kernel: $(file -b $guest/vmlinuz 2>/dev/null | sed 's/.*version \([^ ]*\).*/\1/'), $1${opts:+, ours with $opts}"
 }
 
 # table WHAT UNIT JSON <LINES: lines `who name class value checksum' in any
