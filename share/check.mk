@@ -35,6 +35,7 @@ bench:
 	@t/bench/boot.sh
 	@t/bench/kernels.sh
 	@t/bench/programs.sh
+	@t/bench/smp.sh
 
 # One static program that runs on the host and in any Linux guest; its results
 # must not depend on who compiled it how, so CFLAGS are not the user's.  No
