@@ -52,6 +52,7 @@ struct block {
 	struct block	*twin;
 };
 #define MODE_CROSS	(1u << 31)
+#define MODE_SPLIT	(1u << 30)	/* every access is checked by itself */
 
 enum { EXIT_LINK, EXIT_LEAVE, EXIT_DEAD };
 struct exit_rec {

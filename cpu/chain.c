@@ -123,15 +123,15 @@ crossing(struct cpu *c, uint64_t lin, uint64_t gpa, const uint8_t *page,
 }
 
 static struct block *
-make(struct cpu *c, uint64_t gpa, const uint8_t *page)
+make(struct cpu *c, uint64_t gpa, const uint8_t *page, uint32_t mode)
 {
 	struct block *b;
 
 	cpu_fpu_flush(c);
 	jit_lock(c);
-	b = block_find(gpa, c->mode);
+	b = block_find(gpa, mode);
 	if (!b && block_room())
-		b = lift(c, gpa, page);
+		b = lift(c, gpa, page, mode);
 	jit_unlock(c);
 	return b;
 }
@@ -143,22 +143,27 @@ block_here(struct cpu *c)
 	const struct itlbe *t = code_page(c, lin);
 	const uint8_t *host = t->host;
 	bool global = t->global;
+	uint32_t mode = c->mode;
 	struct block *b;
 
 	if (!host)
 		return NULL;
 	gpa = t->page | (lin & 0xfff);
-	b = block_find(gpa, c->mode);
+	/* a group of accesses that is on two pages: this once without it */
+	if (c->split == c->rip)
+		mode |= MODE_SPLIT;
+	c->split = ~0ull;
+	b = block_find(gpa, mode);
 	if (!b && jit_on.crossing)
 		b = crossing(c, lin, gpa, host, &global);
 	if (!b)
-		b = make(c, gpa, host);
+		b = make(c, gpa, host, mode);
 	c->ripbase = c->rip - (lin & 0xfff);
 	/* a block knows no limit */
 	if (b && !(c->mode & M_FLAT_CS) &&
 	    c->rip + b->hi - 1 - (lin & 0xfff) > c->seg[CS].limit)
 		return NULL;
-	if (b && !machine.check && jit_on.jcache)
+	if (b && !machine.check && jit_on.jcache && !(mode & MODE_SPLIT))
 		jc_put(c, b, global);
 	return b;
 }

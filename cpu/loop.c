@@ -286,7 +286,8 @@ loop(struct cpu *c)
 			continue;
 		}
 		if (link && flushes == jit.n_flush && rip == c->rip &&
-		    !((link->from->mode ^ b->mode) & ~MODE_CROSS) &&
+		    !((link->from->mode ^ b->mode) &
+		    ~(MODE_CROSS | MODE_SPLIT)) && !(b->mode & MODE_SPLIT) &&
 		    link->from->key >> 12 == b->key >> 12) {
 			jit_lock(c);
 			block_link(link, b);

@@ -3,9 +3,9 @@
  * file (tools/perf/Documentation/jit-interface.txt of Linux): a line `START SIZE
  * NAME' for each block and each group of stubs.
  *
- * Code that is seldom run is apart, and `(cold)'.  A block's name is the guest's function, if a table of symbols has one that
+ * A block's name is the guest's function, if a table of symbols has one that
  * begins at most SYMBOL_MAX before it, otherwise its address.  The table is
- * System.map's or /proc/kallsyms's.  When the translation cache is emptied the
+ * System.map's or /proc/kallsyms's.  What is seldom run lies apart, `(cold)'.  When the translation cache is emptied the
  * file begins anew.
  */
 #include <errno.h>

@@ -285,6 +285,7 @@ branch_insn(struct tr *t, const struct insn *in)
 	const struct operand *o = &in->op[0];
 	int32_t next = t->off[t->i] + in->len, delta;
 	unsigned size = stack_size(t, in);
+	struct place p;
 	uint8_t *taken;
 	int cc;
 
@@ -331,8 +332,8 @@ branch_insn(struct tr *t, const struct insn *in)
 			return false;
 		if (o->type != OP_IMM && !emit_target(t, in, size))
 			return false;
-		site_reg(t, H_GSP, -(int32_t)size, !rip32(t), ACC_WRITE, size);
-		e_lea(e, 1, S1, S1, S2, 0, 0);
+		p = site_stack(t, -(int32_t)size, ACC_WRITE, size);
+		e_lea(e, 1, S1, p.base, p.index, 0, p.disp);
 		emit_rip(t, S2, next);
 		e_st(e, size, S2, S1, H_NONE, 0);
 		emit_sp(t, -(int32_t)size);
@@ -344,8 +345,8 @@ branch_insn(struct tr *t, const struct insn *in)
 	case ZYDIS_MNEMONIC_RET:
 		if (!size)
 			return false;
-		site_reg(t, H_GSP, 0, !rip32(t), ACC_READ, size);
-		e_ld(e, size == 8, S1, S2, S1, 0);
+		p = site_stack(t, 0, ACC_READ, size);
+		e_ld(e, size == 8, S1, p.base, p.index, p.disp);
 		emit_return(t, in, size);
 		return true;
 	case ZYDIS_MNEMONIC_JCXZ:

@@ -114,8 +114,10 @@ struct tr {
 	int		nfix;
 	/* accesses checked together: the number of insn i's, 0: alone */
 	uint8_t		group[BLOCK_INSNS];
+	int32_t		sp[BLOCK_INSNS];	/* RSP since the block's begin */
 	struct group {
-		int64_t		lo, hi;		/* bytes from the base */
+		int64_t		lo, hi;		/* bytes from the base, or from
+						 * RSP at the block's begin */
 		unsigned	n, acc;
 		int		first;		/* insn that checks */
 		uint32_t	found;		/* gs offset of its addend */
@@ -172,6 +174,8 @@ struct place site_operand(struct tr *, const struct insn *, const struct operand
 void	site_run(struct tr *, int32_t disp, int32_t first, bool write,
 	    unsigned n, int len);
 void	site_ea(struct tr *, int acc, unsigned size);	/* the address is S1 */
+/* of the stack, disp from RSP */
+struct place site_stack(struct tr *, int32_t disp, int acc, unsigned size);
 void	site_reg(struct tr *, unsigned hbase, int32_t disp, bool w64, int acc,
 	    unsigned size);
 /* S1 = effective address (no segment) */
@@ -181,11 +185,17 @@ bool	site_possible(const struct tr *, const struct insn *,
 	    const struct operand *);
 void	emit_cold(struct tr *);
 bool	is_split(const struct tr *, int i);
+bool	site_often(struct cpu *, const struct block *, unsigned guest);
 void	site_split(struct cpu *, const struct block *, unsigned guest);
 void	site_sample(struct cpu *, const struct block *, unsigned guest);
 
 /* group.c: fills t->group and t->groups */
-void	groups_find(struct tr *);
+void	groups_find(struct tr *, bool none);
+static inline bool
+grouped(const struct tr *t, int i)
+{
+	return t->group[i] && t->groups[t->group[i]].n > 1;
+}
 
 /* copy.c */
 void	copy_insn(struct tr *, const struct insn *);
@@ -230,7 +240,8 @@ uint16_t kills(const struct insn *);	/* flags certainly replaced */
 void	note_pc(struct tr *);		/* host code from here is of in[t->i] */
 void	note_cold(struct tr *, uint16_t guest);	/* the same in cold code */
 const struct insn *keep(const struct insn *);	/* as long as blocks are */
-struct block *lift(struct cpu *, uint64_t gpa, const uint8_t *page);
+struct block *lift(struct cpu *, uint64_t gpa, const uint8_t *page,
+	    uint32_t mode);		/* the vcpu's, perhaps and MODE_SPLIT */
 struct block *lift_crossing(struct cpu *, uint64_t gpa, const uint8_t *page,
 	    uint64_t gpa2, const uint8_t *page2);
 

@@ -474,7 +474,7 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	t->b = block_new(gpa, mode);
 	joins(t);
 	liveness(t);
-	groups_find(t);
+	groups_find(t, mode & MODE_SPLIT);
 	t->e = (struct emit){ .p = t->b->host, .end = t->b->host + BLOCK_ROOM,
 		.rx = jit.rx_off };
 	t->b->entry = t->e.p;
@@ -544,7 +544,7 @@ settled(struct tr *t, const uint8_t *page)
  * being changed; the caller executes it by x86_step().
  */
 struct block *
-lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
+lift(struct cpu *c, uint64_t gpa, const uint8_t *page, uint32_t mode)
 {
 	static struct tr tr;
 	struct tr *t = &tr;
@@ -564,7 +564,7 @@ lift(struct cpu *c, uint64_t gpa, const uint8_t *page)
 	}
 	if (t->n == 0)
 		return NULL;
-	finish(t, gpa, off, c->mode);
+	finish(t, gpa, off, mode);
 	return settled(t, page);
 }
 

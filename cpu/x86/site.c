@@ -134,7 +134,7 @@ site_sample(struct cpu *c, const struct block *b, unsigned guest)
 	jit_unlock(c);
 }
 
-/* First accesses whose group was not in one page, by the same hash. */
+/* First accesses of groups that are none any more, by the same hash. */
 static uint64_t split[HOT_N / 64];
 
 bool
@@ -143,6 +143,32 @@ is_split(const struct tr *t, int i)
 	uint32_t bit = hot_key(t->b, t->off[i]) % HOT_N;
 
 	return split[bit / 64] >> (bit % 64) & 1;
+}
+
+/* Has this group been on two pages so often lately that it costs more than it
+ * saves?  Each time is some hundred nanoseconds. */
+#define OFTEN_N		32
+#define OFTEN_TSC	(1u << 23)
+
+bool
+site_often(struct cpu *c, const struct block *b, unsigned guest)
+{
+	static struct { uint32_t key, n; uint64_t since; } crossed[1024], *x;
+	uint32_t k = hot_key(b, guest);
+	uint64_t now = __builtin_ia32_rdtsc();
+	bool often;
+
+	jit_lock(c);
+	x = &crossed[k % 1024];
+	if (x->key != k || x->n == 0) {
+		x->key = k;
+		x->n = 0;
+		x->since = now;
+	}
+	x->n = (x->n + 1) % OFTEN_N;
+	often = x->n == 0 && now - x->since < OFTEN_TSC;
+	jit_unlock(c);
+	return often;
 }
 
 void
@@ -382,28 +408,29 @@ site_possible(const struct tr *t, const struct insn *in,
 	return t->mode & (M_FLAT_ES << o->seg);
 }
 
-/* An access that is checked with others. */
+/* An access that is checked with others: disp from guest register `base`, 16:
+ * from ripbase. */
 static struct place
-group_operand(struct tr *t, const struct insn *in, const struct operand *o)
+group_operand(struct tr *t, unsigned base, int32_t disp)
 {
 	struct group *g = &t->groups[t->group[t->i]];
 	struct emit *e = &t->e;
-	bool rip = o->base == 16, own = !rip && hreg(o->base) != H_NONE;
-	int32_t disp = (int32_t)(o->disp + (rip ? t->off[t->i] + in->len : 0));
-	unsigned cls = cls_of((unsigned)(g->hi - g->lo));
-	uint32_t base = rip ? GS(ripbase) : GS_GPR(o->base);
+	bool own = base < 16 && hreg(base) != H_NONE;
+	unsigned h = own ? hreg(base) : S1, cls;
+	uint32_t mem = base == 16 ? GS(ripbase) : GS_GPR(base);
+	int32_t lo = (int32_t)g->lo - (base == RSP ? t->sp[t->i] : 0);
 	struct cold *k;
 
 	if (t->i != g->first) {
 		e_ld_gs(e, S2, g->found);
-		if (own)
-			return (struct place){ S2, hreg(o->base), disp };
-		e_ld_gs(e, S1, base);
-		return (struct place){ S2, S1, disp };
+		if (!own)
+			e_ld_gs(e, S1, mem);
+		return (struct place){ S2, h, disp };
 	}
 	if (!own)
-		e_ld_gs(e, S1, base);
-	e_lea(e, 1, S1, own ? hreg(o->base) : S1, H_NONE, 0, (int32_t)g->lo);
+		e_ld_gs(e, S1, mem);
+	e_lea(e, 1, S1, h, H_NONE, 0, lo);
+	cls = cls_of((unsigned)(g->hi - g->lo));
 	if (!jit_on.slots || is_hot(t)) {
 		k = check_tlb(t, (int)g->acc, cls);
 		g->found = GS(found) + 8 * t->group[t->i];
@@ -413,9 +440,7 @@ group_operand(struct tr *t, const struct insn *in, const struct operand *o)
 		g->found = k->slot + 8;
 	}
 	k->group = true;
-	if (own)
-		return (struct place){ S2, hreg(o->base), disp };
-	return (struct place){ S2, S1, disp - (int32_t)g->lo };
+	return (struct place){ S2, h, own ? disp : disp - lo };
 }
 
 struct place
@@ -429,8 +454,9 @@ site_operand(struct tr *t, const struct insn *in, const struct operand *o,
 		e_mov_ri32(&t->e, S1, 0);
 		return p;
 	}
-	if (t->group[t->i] && t->groups[t->group[t->i]].n > 1)
-		return group_operand(t, in, o);
+	if (grouped(t, t->i))
+		return group_operand(t, o->base, (int32_t)(o->disp +
+		    (o->base == 16 ? t->off[t->i] + in->len : 0)));
 	emit_ea(t, in, o, S1, true);
 	check(t, acc, size);
 	/* without waiting for S1 where the address is one register */
@@ -452,6 +478,15 @@ site_reg(struct tr *t, unsigned hbase, int32_t disp, bool w64, int acc,
 {
 	e_lea(&t->e, w64, S1, hbase, H_NONE, 0, disp);
 	check(t, acc, size);
+}
+
+struct place
+site_stack(struct tr *t, int32_t disp, int acc, unsigned size)
+{
+	if (!t->in_cold && !t->bounce && grouped(t, t->i))
+		return group_operand(t, RSP, disp);
+	site_reg(t, H_GSP, disp, !rip32(t), acc, size);
+	return (struct place){ S2, S1, 0 };
 }
 
 void

@@ -32,14 +32,14 @@ static void
 emit_push(struct tr *t, unsigned size, unsigned src, uint32_t off)
 {
 	struct emit *e = &t->e;
+	struct place p = site_stack(t, -(int32_t)size, ACC_WRITE, size);
 
-	site_reg(t, H_GSP, -(int32_t)size, !rip32(t), ACC_WRITE, size);
 	if (src == H_NONE) {
-		e_lea(e, 1, S1, S1, S2, 0, 0);
+		e_lea(e, 1, S1, p.base, p.index, 0, p.disp);
 		e_ld_gs(e, S2, off);
 		e_st(e, size, S2, S1, H_NONE, 0);
 	} else
-		e_st(e, size, src, S2, S1, 0);
+		e_st(e, size, src, p.base, p.index, p.disp);
 	emit_sp(t, -(int32_t)size);
 }
 
@@ -53,17 +53,17 @@ static void
 emit_pop(struct tr *t, unsigned size, unsigned g)
 {
 	struct emit *e = &t->e;
+	struct place p = site_stack(t, 0, ACC_READ, size);
 
-	site_reg(t, H_GSP, 0, !rip32(t), ACC_READ, size);
 	if (g == RSP) {
-		e_ld(e, size == 8, H_GSP, S2, S1, 0);
+		e_ld(e, size == 8, H_GSP, p.base, p.index, p.disp);
 		return;
 	}
 	if (hreg(g) == H_NONE) {
-		e_ld(e, size == 8, S2, S2, S1, 0);
+		e_ld(e, size == 8, S2, p.base, p.index, p.disp);
 		e_st_gs(e, S2, GS_GPR(g));
 	} else
-		e_ld(e, size == 8, hreg(g), S2, S1, 0);
+		e_ld(e, size == 8, hreg(g), p.base, p.index, p.disp);
 	emit_sp(t, (int32_t)size);
 }
 
@@ -73,6 +73,7 @@ stack_insn(struct tr *t, const struct insn *in)
 	struct emit *e = &t->e;
 	const struct operand *o = &in->op[0];
 	unsigned size = stack_size(t, in);
+	struct place p;
 
 	if (!size)
 		return false;
@@ -83,11 +84,10 @@ stack_insn(struct tr *t, const struct insn *in)
 			return true;
 		}
 		if (o->type == OP_IMM) {
-			site_reg(t, H_GSP, -(int32_t)size, !rip32(t),
-			    ACC_WRITE, size);
-			e_rex(e, size == 8, 0, S1, S2, 0);
+			p = site_stack(t, -(int32_t)size, ACC_WRITE, size);
+			e_rex(e, size == 8, 0, p.index, p.base, 0);
 			e8(e, 0xc7);
-			e_mem(e, 0, S2, S1, 0, 0);
+			e_mem(e, 0, p.base, p.index, 0, p.disp);
 			e32(e, (uint32_t)o->disp);
 			emit_sp(t, -(int32_t)size);
 			return true;
@@ -126,24 +126,32 @@ in_run(const struct tr *t, int i, uint16_t mnem, unsigned size)
 	    (o->type == OP_IMM && mnem == ZYDIS_MNEMONIC_PUSH));
 }
 
+static unsigned
+group_of(const struct tr *t, int i)
+{
+	return grouped(t, i) ? t->group[i] : 0;
+}
+
 /* Instructions from t->i on that make a run; 0: none. *n accesses */
 static int
 run_length(const struct tr *t, unsigned size, unsigned *n)
 {
 	uint16_t mnem = t->in[t->i].mnem;
+	unsigned g = group_of(t, t->i);
 	const struct insn *ret;
 	int i = t->i;
 
 	if (mnem != ZYDIS_MNEMONIC_PUSH && mnem != ZYDIS_MNEMONIC_POP)
 		return 0;
 	while (i < t->n && i - t->i < 16 && in_run(t, i, mnem, size) &&
-	    (i == t->i || !t->join[i]))
+	    (i == t->i || !t->join[i]) && group_of(t, i) == g)
 		i++;
 	*n = (unsigned)(i - t->i);
 	ret = &t->in[i];
 	if (mnem == ZYDIS_MNEMONIC_POP && *n && i < t->n && !t->join[i] &&
 	    ret->mnem == ZYDIS_MNEMONIC_RET && ret->opcode != 0xca &&
-	    ret->opcode != 0xcb && stack_size(t, ret) == size) {
+	    ret->opcode != 0xcb && stack_size(t, ret) == size &&
+	    group_of(t, i) == g) {
 		++*n;
 		i++;
 	}
@@ -154,17 +162,25 @@ int
 stack_run(struct tr *t)
 {
 	struct emit *e = &t->e;
-	unsigned size = stack_size(t, &t->in[t->i]), n, k;
+	unsigned size = stack_size(t, &t->in[t->i]), n, k, tmp = S2;
 	int len, i;
 	bool push = t->in[t->i].mnem == ZYDIS_MNEMONIC_PUSH;
-	int32_t at;
+	bool in_group = grouped(t, t->i);
+	struct place p = { S1, H_NONE, 0 };
+	int32_t at, from;
 
-	if (!jit_on.runs || !jit_on.slots || t->bounce || !size ||
-	    !(len = run_length(t, size, &n)))
+	if (!jit_on.runs || t->bounce || !size ||
+	    (!in_group && !jit_on.slots) || !(len = run_length(t, size, &n)))
 		return 0;
-	site_run(t, push ? -(int32_t)(n * size) : 0,
-	    push ? -(int32_t)size : 0, push, n * size, len);
-	e_lea(e, 1, S1, S1, S2, 0, 0);
+	from = push ? -(int32_t)(n * size) : 0;
+	if (in_group) {
+		p = site_stack(t, from, push ? ACC_WRITE : ACC_READ, size);
+		tmp = S1;
+	} else {
+		site_run(t, from, push ? -(int32_t)size : 0, push, n * size,
+		    len);
+		e_lea(e, 1, S1, S1, S2, 0, 0);
+	}
 	for (k = 0, i = t->i; k < n; k++, i++) {
 		const struct insn *in = &t->in[i];
 		const struct operand *o = &in->op[0];
@@ -172,28 +188,29 @@ stack_run(struct tr *t)
 
 		at = (int32_t)(size * (push ? n - 1 - k : k));
 		if (in->mnem == ZYDIS_MNEMONIC_RET) {
-			e_ld(e, size == 8, S1, S1, H_NONE, at);
+			e_ld(e, size == 8, S1, p.base, p.index, p.disp + at);
 			emit_sp(t, at);
 			emit_return(t, in, size);
 			return len;
 		}
 		if (push && o->type == OP_IMM) {
-			e_rex(e, size == 8, 0, H_NONE, S1, 0);
+			e_rex(e, size == 8, 0, p.index, p.base, 0);
 			e8(e, 0xc7);
-			e_mem(e, 0, S1, H_NONE, 0, at);
+			e_mem(e, 0, p.base, p.index, 0, p.disp + at);
 			e32(e, (uint32_t)o->disp);
 		} else if (push) {
 			if (h == H_NONE)
-				e_ld_gs(e, h = S2, GS_GPR(o->reg));
-			e_st(e, size, h, S1, H_NONE, at);
+				e_ld_gs(e, h = tmp, GS_GPR(o->reg));
+			e_st(e, size, h, p.base, p.index, p.disp + at);
 		} else {
-			e_ld(e, size == 8, h == H_NONE ? S2 : h, S1, H_NONE,
-			    at);
+			e_ld(e, size == 8, h == H_NONE ? tmp : h, p.base,
+			    p.index, p.disp + at);
 			if (h == H_NONE)
-				e_st_gs(e, S2, GS_GPR(o->reg));
+				e_st_gs(e, tmp, GS_GPR(o->reg));
 		}
 	}
-	emit_sp(t, push ? -(int32_t)(n * size) : (int32_t)(n * size));
-	t->cold[t->ncold - 1].after = e->p;
+	emit_sp(t, push ? from : (int32_t)(n * size));
+	if (!in_group)
+		t->cold[t->ncold - 1].after = e->p;
 	return len;
 }

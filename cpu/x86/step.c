@@ -558,7 +558,10 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	    (p = code_beside(c, w.gpa, size)))
 		return (uint64_t)p - linear;
 	if (group) {
-		site_split(c, b, (unsigned)block_guest(b, ret));
+		if (fits || site_often(c, b, (unsigned)block_guest(b, ret)))
+			site_split(c, b, (unsigned)block_guest(b, ret));
+		else
+			c->split = c->rip;
 		cpu_exit_loop(c);
 	}
 step:

@@ -174,6 +174,7 @@ struct cpu {
 	uint8_t		sipi_vector;
 	uint8_t		xlive;		/* guest FPU state is in host registers */
 	_Atomic bool	irq_ready;	/* an interrupt could be taken */
+	uint64_t	split;		/* rip of an access that is on two pages */
 	uint8_t		pauses;		/* PAUSEs executed, modulo 256 */
 	uint8_t		sample;		/* slot refills, modulo 256 */
 	bool		high_local;	/* upper-half page in the TLB, not global */

@@ -112,6 +112,56 @@ group_bases(void)
 	IS(c->gpr[RBX], 22);
 }
 
+/* A prologue, a body and an epilogue, RSP = sp. */
+static int
+frame_run(const char *name, uint64_t sp, uint64_t pte, uint64_t pte2)
+{
+	what = name;
+	begin64(0);
+	memset(at(PA), 0, 0x2000);
+	map4k(X, pte);
+	map4k(X + 0x1000, pte2);
+	c->gpr[RSP] = sp;
+	c->gpr[RAX] = 1;
+	c->gpr[RBX] = 2;
+	c->gpr[R9] = 3;
+	c->gpr[RDI] = 4;
+	c->gpr[RCX] = 0;
+	return go(ASM64("push rax\nmov ebp, eax\npush r9\npush 77\npush rbx\n"
+	    "sub rsp, 24\nmov [rsp + 8], rdi\nadd [rsp + 8], rdi\n"
+	    "mov rsi, [rsp + 8]\nlea rsp, [rsp + 16]\nmov [rsp], rsi\n"
+	    "add rsp, 8\npop rbx\npop rdx\npop r10\npush rsp\npop rcx\n"
+	    "pop r11\nhlt"));
+}
+
+static void
+group_stack(void)
+{
+	unsigned i;
+
+	for (i = 0; i <= 80; i += 4) {
+		IS(frame_run("a frame on two pages", X + 0x1000 + i, PA | 7,
+		    (PA + 0x1000) | 7), NONE);
+		IS(c->gpr[RSP], X + 0x1000 + i);
+		IS(c->gpr[RSI], 8);
+		IS(c->gpr[RBX], 2);
+		IS(c->gpr[RDX], 77);
+		IS(c->gpr[R10], 3);
+		IS(c->gpr[RCX], X + 0x1000 + i - 8);
+		IS(c->gpr[R11], 1);
+	}
+	IS(frame_run("the lower page absent", X + 0x1010, 0, (PA + 0x1000) | 7),
+	    VEC_PF);
+	IS(c->cr2, X + 0xff8);
+	IS(F_RSP, X + 0x1000);
+	IS(F_RIP, CODE + 5);
+	IS(r64(PA + 0x1000), 3);
+	IS(frame_run("absent", X + 0x1800, PA | 7, 0), VEC_PF);
+	IS(c->cr2, X + 0x17f8);
+	IS(F_RSP, X + 0x1800);
+	IS(F_RIP, CODE);
+}
+
 static void
 group_code(void)
 {
@@ -202,6 +252,7 @@ regions(void)
 	group = "several accesses, one check";
 	group_rights();
 	group_bases();
+	group_stack();
 	group_code();
 	group = "jumps inside a block";
 	region_jumps();
