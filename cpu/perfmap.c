@@ -4,9 +4,9 @@
  * NAME' for each block and each group of stubs.
  *
  * A block's name is the guest's function, if a table of symbols has one that
- * begins at most SYMBOL_MAX before it, otherwise its address.  The table is
- * System.map's or /proc/kallsyms's.  What is seldom run lies apart, `(cold)'.  When the translation cache is emptied the
- * file begins anew.
+ * begins at most SYMBOL_MAX before it, otherwise its address; its cold code has
+ * `(cold)' behind that.  The table is System.map's or /proc/kallsyms's.  When the
+ * translation cache is emptied the file begins anew.
  */
 #include <errno.h>
 #include <fcntl.h>
