@@ -333,6 +333,8 @@ void	vec_put(const struct iovec *, unsigned n, uint64_t skip, const void *,
 	    size_t);
 int	img_pwritec(struct img *, const void *, size_t, uint64_t off);
 int	img_zero(struct img *, uint64_t off, uint64_t len, int flags);
+/* For a driver's zero(): the hard way, unless IMG_NOFALLBACK forbids it. */
+int	img_write_zeros(struct img *, uint64_t off, uint64_t len, int flags);
 int	img_discard(struct img *, uint64_t off, uint64_t len);
 int	img_flush(struct img *);
 /* Have the host's kernel copy, if both ends are stretches of files; ENOTSUP if

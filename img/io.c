@@ -320,10 +320,29 @@ img_pwritec(struct img *im, const void *p, size_t n, uint64_t off)
 }
 
 int
-img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
+img_write_zeros(struct img *im, uint64_t off, uint64_t len, int flags)
 {
 	static const uint8_t z[65536];
-	int r;
+
+	if (flags & IMG_NOFALLBACK) {
+		errno = ENOTSUP;
+		return -1;
+	}
+	while (len) {
+		size_t n = umin(len, sizeof(z));
+
+		if (im->drv->pwrite(im, z, n, off))
+			return -1;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int
+img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
+{
+	int r = -1;
 
 	if (!(im->flags & IMG_RDWR)) {
 		errno = EPERM;
@@ -333,26 +352,13 @@ img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 		return -1;
 	if (!len)
 		return done(im, 0, flags);
-	if (im->drv->zero) {
-		write_begins(im);
-		r = write_ends(im, im->drv->zero(im, off, len, flags));
-		if (!r || (errno != ENOTSUP && errno != EOPNOTSUPP))
-			return done(im, r, flags);
-	}
-	if (flags & IMG_NOFALLBACK) {
-		errno = ENOTSUP;
-		return -1;
-	}
-	while (len) {
-		size_t n = umin(len, sizeof(z));
-
-		write_begins(im);
-		if (write_ends(im, im->drv->pwrite(im, z, n, off)))
-			return -1;
-		off += n;
-		len -= n;
-	}
-	return done(im, 0, flags);
+	write_begins(im);
+	errno = ENOTSUP;
+	if (im->drv->zero)
+		r = im->drv->zero(im, off, len, flags);
+	if (r && (errno == ENOTSUP || errno == EOPNOTSUPP))
+		r = img_write_zeros(im, off, len, flags);
+	return done(im, write_ends(im, r), flags);
 }
 
 int
