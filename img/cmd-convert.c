@@ -318,6 +318,19 @@ load_snapshot(struct img *im, const char *param)
 	return r;
 }
 
+/* What it takes to open what these creation options make. */
+static void
+secrets(const struct opts *o, struct opts *to)
+{
+	for (const struct optval *p = o->head; p; p = p->next) {
+		size_t n = strlen(p->key);
+
+		if (!strcmp(p->key, "key-secret") || (n > 11 &&
+		    !strcmp(p->key + n - 11, ".key-secret")))
+			opts_set(to, p->key, p->val);
+	}
+}
+
 int
 cmd_convert(int argc, char **argv)
 {
@@ -340,7 +353,7 @@ cmd_convert(int argc, char **argv)
 	int ch, flags = 0, sflags = 0, threads = 0, r = 1;
 	int64_t sparse = 4096, rate = 0;
 	struct conv c = { 0 };
-	struct opts o = { 0 };
+	struct opts o = { 0 }, to = { 0 };
 	struct imgerr e;
 	const struct img_driver *d = NULL;
 	struct img *b = NULL;
@@ -513,6 +526,12 @@ cmd_convert(int argc, char **argv)
 			fail("Compression not supported for this file format");
 			goto out;
 		}
+		if (opts_peek(&o, "encryption") ||
+		    opts_peek(&o, "encrypt.format")) {
+			fail("Compression and encryption not supported at the "
+			    "same time");
+			goto out;
+		}
 		if (pre && strcmp(pre, "off")) {
 			fail("Compression and preallocation not supported at "
 			    "the same time");
@@ -524,6 +543,7 @@ cmd_convert(int argc, char **argv)
 		goto out;
 	}
 	if (!nocreate) {
+		secrets(&o, &to);
 		if (!opts_peek(&o, "size"))
 			opts_setf(&o, "size", "%llu",
 			    (unsigned long long)c.total);
@@ -538,7 +558,7 @@ cmd_convert(int argc, char **argv)
 		fail("Invalid cache option: %s", cache);
 		goto out;
 	}
-	c.dst = cmd_open(tio, out, tio ? NULL : ofmt, flags, c.quiet);
+	c.dst = cmd_open_with(tio, out, tio ? NULL : ofmt, &to, flags);
 	if (!c.dst)
 		goto out;
 	if (c.total > c.dst->size && nocreate) {
@@ -587,5 +607,6 @@ out:
 	free(c.src);
 	free(c.base);
 	opts_free(&o);
+	opts_free(&to);
 	return r;
 }

@@ -148,8 +148,16 @@ struct img *
 cmd_open(bool image_opts, const char *name, const char *fmt, int flags,
     bool quiet)
 {
-	struct imgerr e;
 	struct opts o = { 0 };
+
+	return cmd_open_with(image_opts, name, fmt, &o, flags);
+}
+
+struct img *
+cmd_open_with(bool image_opts, const char *name, const char *fmt,
+    struct opts *o, int flags)
+{
+	struct imgerr e;
 	struct img *im;
 
 	if (image_opts) {
@@ -162,13 +170,13 @@ cmd_open(bool image_opts, const char *name, const char *fmt, int flags,
 			    "node-name='%s'", name, name, name);
 			return NULL;
 		}
-		if (opts_text(&o, name, NULL, &e)) {
+		if (opts_text(o, name, NULL, &e)) {
 			fail("%s", e.s);
 			return NULL;
 		}
-		im = img_open(NULL, NULL, &o, flags, &e);
+		im = img_open(NULL, NULL, o, flags, &e);
 	} else
-		im = img_open(name, fmt, NULL, flags, &e);
+		im = img_open(name, fmt, o, flags, &e);
 	if (!im) {
 		fail("Could not open '%s': %s", name, e.s);
 		return NULL;
@@ -331,6 +339,9 @@ check_opts(const struct opts *o, const struct img_driver *d,
 
 /* qcow2's options are shown in this order, others' as they are listed. */
 static const char *const order[] = {
+	"encryption", "encrypt.format", "encrypt.key-secret",
+	"encrypt.cipher-alg", "encrypt.cipher-mode", "encrypt.ivgen-alg",
+	"encrypt.ivgen-hash-alg", "encrypt.hash-alg", "encrypt.iter-time",
 	"cluster_size", "extended_l2", "preallocation", "compression_type",
 	"size", "compat", "backing_file", "backing_fmt", "data_file",
 	"data_file_raw", "lazy_refcounts", "refcount_bits",

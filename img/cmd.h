@@ -26,6 +26,9 @@ void	object(const char *def);
 /* Open and complain; `name` may be options (image_opts). */
 struct img *cmd_open(bool image_opts, const char *name, const char *fmt,
 	    int flags, bool quiet);
+/* With these options too; they are consumed. */
+struct img *cmd_open_with(bool image_opts, const char *name, const char *fmt,
+	    struct opts *, int flags);
 /* Size argument, with qemu-img's complaints; -1 or bytes. */
 int64_t	size_arg(const char *name, const char *s, int64_t min, int64_t max);
 int	print_create_help(const char *fmt, const char *file, bool amend);

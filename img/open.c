@@ -160,9 +160,10 @@ leftover(struct img *im, struct opts *o, struct imgerr *e)
 {
 	for (struct optval *p = o->head; p; p = p->next)
 		if (!p->used)
-			return err_set(e, EINVAL, "Block %s '%s' does not "
-			    "support the option '%s'", im->drv->protocol ?
-			    "protocol" : "format", im->drv->name, p->key);
+			return err_set(e, EINVAL, im->drv->protocol ?
+			    "Block protocol '%s' doesn't support the option "
+			    "'%s'" : "Block format '%s' does not support the "
+			    "option '%s'", im->drv->name, p->key);
 	return 0;
 }
 

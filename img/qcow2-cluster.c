@@ -48,7 +48,7 @@ fetch(struct qcow2 *q, const struct q2map *m, uint8_t *p, uint64_t off)
 		memset(p, 0, m->len);
 		return 0;
 	case Q2_NORMAL:
-		return img_pread_backing(q2_data(q), p, m->len, m->host);
+		return q2_data_read(q, p, m->len, m->host, off);
 	case Q2_COMPRESSED:
 		return read_compressed(q, m->entry, p, m->len,
 		    off & (q->cs - 1));
@@ -188,8 +188,8 @@ write_alloc(struct qcow2 *q, const uint8_t *p, uint64_t n, uint64_t off,
 			    fetch_range(q, b + head + len, off + len, tail))
 				goto out;
 			memcpy(b + head, p, len);
-			if (img_pwrite(q2_data(q), b, zlen, host + in - head,
-			    0))
+			if (q2_data_write(q, b, zlen, host + in - head,
+			    off - head))
 				goto out;
 		} else {
 			b = malloc(umax(head, tail));
@@ -198,13 +198,15 @@ write_alloc(struct qcow2 *q, const uint8_t *p, uint64_t n, uint64_t off,
 				goto out;
 			}
 			if (fetch_range(q, b, off - head, head) ||
-			    img_pwrite(q2_data(q), b, head, host + in - head, 0)
-			    || img_pwrite(q2_data(q), p, len, host + in, 0) ||
+			    q2_data_write(q, b, head, host + in - head,
+			    off - head) ||
+			    q2_data_write(q, p, len, host + in, off) ||
 			    fetch_range(q, b, off + len, tail) ||
-			    img_pwrite(q2_data(q), b, tail, host + in + len, 0))
+			    q2_data_write(q, b, tail, host + in + len,
+			    off + len))
 				goto out;
 		}
-	} else if (img_pwrite(q2_data(q), p, len, host + in, 0))
+	} else if (q2_data_write(q, p, len, host + in, off))
 		goto out;
 	ret = 0;
 out:
@@ -259,7 +261,7 @@ q2_pwrite(struct img *im, const void *v, size_t n, uint64_t off)
 			k = m.len;
 			q2_enter(q, &r, off, k, false);
 			pthread_mutex_unlock(&q->lock);
-			ret = img_pwrite(q2_data(q), p, k, m.host, 0);
+			ret = q2_data_write(q, p, k, m.host, off);
 			pthread_mutex_lock(&q->lock);
 			q2_leave(q, &r);
 		} else {
@@ -288,7 +290,8 @@ q2_pwritec(struct img *im, const void *v, size_t n, uint64_t off)
 	struct req r;
 	int ret = -1;
 
-	if (im->data) {
+	/* compressed clusters are not encrypted: nobody wants that */
+	if (im->data || q->method) {
 		errno = ENOTSUP;
 		return -1;
 	}
@@ -373,15 +376,17 @@ q2_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 		break;
 	case Q2_ZEROED:
 		s->flags = IMG_ZERO | IMG_ALLOC;
-		if (m.host & ~(q->cs - 1)) {
+		if (m.host & ~(q->cs - 1) && !q->method) {
 			s->flags |= IMG_MAPPED;
 			s->map = m.host;
 			s->file = q2_data(q);
 		}
 		break;
 	case Q2_NORMAL:
-		s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED |
-		    (q->holes ? IMG_SUB : 0);
+		s->flags = IMG_DATA | IMG_ALLOC;
+		if (q->method)
+			break;
+		s->flags |= IMG_MAPPED | (q->holes ? IMG_SUB : 0);
 		s->map = m.host;
 		s->file = q2_data(q);
 		break;

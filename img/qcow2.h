@@ -98,6 +98,10 @@ struct qcow2 {
 	bool		lazy;		/* leave refcounts behind */
 	bool		dirty_marked;	/* lazy refcounts: header says dirty */
 	char		*data_name;
+	unsigned	method;		/* of encryption */
+	uint64_t	crypt_off, crypt_len;	/* the LUKS header */
+	struct luks	*luks;
+	struct crypt	*crypt;		/* NULL: opened to look only */
 	struct q2ext	*ext;
 	uint64_t	snap_off;
 	uint32_t	nsnap;
@@ -111,6 +115,7 @@ struct qcow2 {
 	uint64_t	active_size;
 };
 
+enum { Q2_PLAIN, Q2_AES, Q2_LUKS };	/* q->method, as in the header */
 enum q2type { Q2_UNALLOC, Q2_ZEROED, Q2_NORMAL, Q2_COMPRESSED };
 struct q2map {
 	enum q2type	type;
@@ -193,6 +198,23 @@ size_t	q2_deflate(unsigned type, const void *in, size_t n, void *out,
 	    size_t cap);
 int	q2_inflate(unsigned type, const void *in, size_t n, void *out,
 	    size_t want);
+
+/* qcow2-crypt.c */
+/* What the options of create ask for. */
+int	q2_crypt_method(struct opts *, unsigned *, struct imgerr *);
+int	q2_crypt_open(struct qcow2 *, struct opts *, struct imgerr *);
+void	q2_crypt_free(struct qcow2 *);
+/* Guest data of offset `off`, which is at `host` in its file. */
+int	q2_data_read(struct qcow2 *, void *, size_t, uint64_t host,
+	    uint64_t off);
+int	q2_data_write(struct qcow2 *, const void *, size_t, uint64_t host,
+	    uint64_t off);
+void	q2_crypt_info(struct qcow2 *, struct js *);
+/* Make a new, empty image an encrypted one. */
+int	q2_crypt_create(struct qcow2 *, unsigned method, struct opts *,
+	    struct imgerr *);
+int	q2_crypt_measure(unsigned method, struct opts *, uint64_t *bytes,
+	    struct imgerr *);
 
 /* qcow2.c */
 int	q2_write_header(struct qcow2 *, struct imgerr *);
