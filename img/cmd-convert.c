@@ -477,6 +477,11 @@ cmd_convert(int argc, char **argv)
 			    "creation", ofmt);
 			goto out;
 		}
+		if (!img_protocol(out, &known)->create) {
+			fail("Protocol driver '%s' does not support image "
+			    "creation", img_protocol(out, &known)->name);
+			goto out;
+		}
 		if (check_opts(&o, d, img_protocol(out, &known), &e)) {
 			fail("%s", e.s);
 			goto out;

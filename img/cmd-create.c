@@ -30,6 +30,9 @@ create_image(const char *file, const char *fmt, const char *back,
 	if (!d->create)
 		return err_set(e, ENOTSUP, "Format driver '%s' does not support "
 		    "image creation", fmt);
+	if (!p->create)
+		return err_set(e, ENOTSUP, "Protocol driver '%s' does not "
+		    "support image creation", p->name);
 	if (check_opts(o, d, p, e))
 		return -1;
 	if (size >= 0)

@@ -120,6 +120,8 @@ human(struct img *im)
 	}
 }
 
+extern const struct img_driver drv_raw;
+
 static struct js *
 json(struct img *im)
 {
@@ -132,7 +134,7 @@ json(struct img *im)
 	js_int(o, "virtual-size", (int64_t)im->size);
 	if (a >= 0)
 		js_int(o, "actual-size", a);
-	if (!im->drv->terse)
+	if (!im->drv->terse && !(im->drv == &drv_raw && im->file->drv->terse))
 		js_bool(o, "dirty-flag", im->dirty);
 	if (im->encrypted)
 		js_bool(o, "encrypted", true);

@@ -199,6 +199,7 @@ struct img_measure {
 struct img;
 struct img_driver {
 	const char	*name;
+	const char	*schemes;	/* words before ':' besides the name */
 	bool		protocol;
 	bool		backing;	/* supports backing images */
 	bool		late;		/* IMG_LATER works */
@@ -325,6 +326,11 @@ int	img_preadv(struct img *, const struct iovec *, unsigned n, uint64_t off,
 	    int flags);
 int	img_pwritev(struct img *, const struct iovec *, unsigned n,
 	    uint64_t off, int flags);
+/* For protocols whose requests have one part: a vector by way of a buffer. */
+int	img_bounce_read(struct img *, const struct iovec *, unsigned n,
+	    uint64_t off, int flags);
+int	img_bounce_write(struct img *, const struct iovec *, unsigned n,
+	    uint64_t off, int flags);
 /* Bytes of a vector; copies between one, from byte `skip` on, and memory. */
 uint64_t vec_len(const struct iovec *, unsigned n);
 void	vec_get(const struct iovec *, unsigned n, uint64_t skip, void *,
@@ -370,6 +376,10 @@ int	aio_parse(const char *, struct imgerr *);
  * written.  NULL: `base` is still the caller's. */
 struct img *img_temporary(struct img *base, struct imgerr *);
 
+/* A protocol's create() where nothing can be made: what is there must be large
+ * enough, and loses its first sector. */
+int	img_create_existing(const char *filename, struct opts *,
+	    struct imgerr *);
 /* For formats' create: make `name` of `size` bytes with its protocol and open
  * that for writing, without flushes. */
 struct img *img_create_file(const char *name, uint64_t size, struct opts *,

@@ -245,7 +245,7 @@ bounce(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 
 	if (n == 1)
 		return wr ? img_pwrite(im, v->iov_base, len, off, flags) :
-		    img_pread(im, v->iov_base, len, off);
+		    img_pread_backing(im, v->iov_base, len, off);
 	if (posix_memalign((void **)&b, 4096, umin(len, most))) {
 		errno = ENOMEM;
 		return -1;
@@ -255,11 +255,31 @@ bounce(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 		if (wr) {
 			vec_get(v, n, at, b, k);
 			r = img_pwrite(im, b, k, off + at, flags);
-		} else if (!(r = img_pread(im, b, k, off + at)))
+		} else if (!(r = img_pread_backing(im, b, k, off + at)))
 			vec_put(v, n, at, b, k);
 	}
 	free(b);
 	return r;
+}
+
+int
+img_bounce_read(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	if (!(flags & IMG_NOWAIT))
+		return bounce(im, v, n, off, false, flags);
+	errno = EAGAIN;
+	return -1;
+}
+
+int
+img_bounce_write(struct img *im, const struct iovec *v, unsigned n,
+    uint64_t off, int flags)
+{
+	if (!(flags & IMG_NOWAIT))
+		return bounce(im, v, n, off, true, flags);
+	errno = EAGAIN;
+	return -1;
 }
 
 int

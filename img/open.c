@@ -12,7 +12,8 @@
 
 /* A format is one file and one word here. */
 #define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) \
-	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null)
+	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null) \
+	X(nbd) X(http) X(https) X(ftp) X(ftps)
 #define DECL(n) extern const struct img_driver drv_##n;
 DRIVERS(DECL)
 #define SLOT(n) &drv_##n,
@@ -37,6 +38,29 @@ proto_end(const char *s)
 	return c && c != s && (!sl || c < sl) ? c : NULL;
 }
 
+/* A protocol by its name or one of its other words. */
+static const struct img_driver *
+by_scheme(const char *word)
+{
+	const struct img_driver *d = img_driver_find(word);
+	size_t n = strlen(word);
+
+	if (d && d->protocol)
+		return d;
+	for (int i = 0; i < img_ndrivers; i++) {
+		const char *p = img_drivers[i]->schemes;
+
+		for (; p && *p; p += strspn(p, " ")) {
+			size_t k = strcspn(p, " ");
+
+			if (k == n && !strncmp(p, word, n))
+				return img_drivers[i];
+			p += k;
+		}
+	}
+	return NULL;
+}
+
 const struct img_driver *
 img_protocol(const char *name, bool *known)
 {
@@ -48,8 +72,7 @@ img_protocol(const char *name, bool *known)
 	*known = true;
 	if (c && (size_t)(c - name) < sizeof(word)) {
 		snprintf(word, sizeof(word), "%.*s", (int)(c - name), name);
-		d = img_driver_find(word);
-		if (d && d->protocol)
+		if ((d = by_scheme(word)))
 			return d;
 		*known = false;
 	}
@@ -302,10 +325,8 @@ open_node(const char *name, struct opts *o, int flags, struct imgerr *e)
 		}
 		flags &= ~IMG_RDWR;
 	}
-	if (!name) {
-		free(im->filename);
-		im->filename = strdup(im->file->filename);
-	}
+	free(im->filename);
+	im->filename = strdup(im->file->filename);
 	im->has_backing_opts = opts_sub(o, "backing", &im->backing_opts);
 	w = opts_get(o, "backing");
 	nullb = w && (!*w || !strcmp(w, "\001null"));
@@ -493,4 +514,23 @@ img_create_file(const char *name, uint64_t size, struct opts *o,
 		return NULL;
 	return img_open(name, NULL, NULL, IMG_RDWR | IMG_ISPROTO | IMG_FORMAT |
 	    IMG_NOFLUSH, e);
+}
+
+int
+img_create_existing(const char *name, struct opts *o, struct imgerr *e)
+{
+	static const uint8_t z[512];
+	struct img *im;
+	uint64_t size;
+	int r = 0;
+
+	if (opts_size(o, "size", 0, &size, e) || !(im = img_open(name, NULL,
+	    NULL, IMG_RDWR | IMG_ISPROTO | IMG_FORMAT, e)))
+		return -1;
+	if (size > im->size)
+		r = img_truncate(im, size, PRE_OFF, e);
+	else if (img_pwrite(im, z, umin(im->size, sizeof(z)), 0, 0))
+		r = err_set(e, errno, "Could not clear the first sector: %m");
+	img_close(im);
+	return r;
 }

@@ -61,7 +61,8 @@ at(struct img *im, uint64_t off)
 static int
 raw_pread(struct img *im, void *p, size_t n, uint64_t off)
 {
-	return im->file->drv->pread(im->file, p, n, at(im, off));
+	/* the disk ends with a sector, the file perhaps within it */
+	return img_pread_backing(im->file, p, n, at(im, off));
 }
 
 /* A guessed raw image must not become another format under a guest that writes

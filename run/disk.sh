@@ -33,11 +33,12 @@ disk_words() {
 	'') die 2 "$1: no file" ;;
 	json:*) ;;
 	file:*) dk_file=${dk_file#file:} ;;
-	*://*|nbd:*|rbd:*|ssh:*|fat:*|iscsi:*|sheepdog:*)
+	nbd:*|nbd+tcp://*|nbd+unix://*) ;;
+	*://*|rbd:*|ssh:*|fat:*|iscsi:*|sheepdog:*)
 		not_yet "$1 file=$dk_file" ;;
 	esac
 	case $dk_file,$dk_ro$dk_snap in
-	json:*) ;;
+	json:*|nbd:*|*://*) ;;
 	*,) put files "$1" "w:$dk_file" ;;
 	*) put files "$1" "r:$dk_file" ;;
 	esac
@@ -49,10 +50,10 @@ disk_words() {
 # image_format OPTION NAME: one that the image library has
 image_format() {
 	case $2 in
-	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs) ;;
-	cloop|dmg|vvfat|nbd|ssh|http|https|ftp|\
-	ftps|rbd|iscsi|gluster|nfs|null-*|blkdebug|blkverify|quorum|throttle|\
-	copy-on-read|preallocate|replication|blklogwrites|nvme)
+	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs|nbd) ;;
+	cloop|dmg|vvfat|http|https|ftp|ftps|ssh|rbd|iscsi|gluster|nfs|null-*|\
+	blkdebug|blkverify|quorum|throttle|copy-on-read|preallocate|\
+	replication|blklogwrites|nvme)
 		not_yet "$1=$2" ;;
 	*) die 2 "$1=$2: unknown format" ;;
 	esac

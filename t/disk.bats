@@ -313,3 +313,25 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	expect x.exp
 	[ "$(head -c 4 img)" = kept ]
 }
+
+@test "a disk on an NBD server" {
+	local S=$BATS_TEST_TMPDIR/s
+	head -c 16M /dev/urandom >raw
+	sum=$(sha256sum <raw | cut -c 1-64)
+	qemu-img convert -f raw -O qcow2 raw d.qcow2
+	qemu-nbd -t -e 4 -f raw -k "$S" d.qcow2 3>&- &
+	qemu-nbd -t -e 4 -f raw -k "$S.2" raw 3>&- &
+	while [ ! -S "$S" ] || [ ! -S "$S.2" ]; do sleep 0.02; done
+	r=0
+	guest -drive "if=virtio,file=nbd+unix:///?socket=$S,format=qcow2" \
+		-drive "if=virtio,file=nbd:unix:$S.2,format=raw" -- \
+		"sha256sum /dev/vda /dev/vdb; ${scribble//D/vda}; ${scribble//D/vdb}" || r=$?
+	kill %1 %2
+	wait
+	[ $r = 0 ]
+	seen "$sum" vda
+	seen "$sum" vdb
+	qemu-img check d.qcow2
+	seen "$(content qcow2 d.qcow2)" vda
+	seen "$(content raw raw)" vdb
+}
