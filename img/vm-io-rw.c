@@ -71,11 +71,8 @@ dump(const uint8_t *p, int64_t off, int64_t n)
 {
 	for (int64_t i = 0; i < n; i += 16) {
 		printf("%08" PRIx64 ":  ", off + i);
-		for (int k = 0; k < 16; k++)
-			if (i + k < n)
-				printf("%02x ", p[i + k]);
-			else
-				printf("   ");
+		for (int k = 0; k < 16 && i + k < n; k++)
+			printf("%02x ", p[i + k]);
 		putchar(' ');
 		for (int k = 0; k < 16 && i + k < n; k++)
 			putchar(isalnum(p[i + k]) ? p[i + k] : '.');

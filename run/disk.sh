@@ -50,8 +50,8 @@ disk_words() {
 # image_format OPTION NAME: one that the image library has
 image_format() {
 	case $2 in
-	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs|nbd) ;;
-	cloop|dmg|vvfat|http|https|ftp|ftps|ssh|rbd|iscsi|gluster|nfs|null-*|\
+	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs|cloop|dmg|nbd) ;;
+	vvfat|http|https|ftp|ftps|ssh|rbd|iscsi|gluster|nfs|null-*|\
 	blkdebug|blkverify|quorum|throttle|copy-on-read|preallocate|\
 	replication|blklogwrites|nvme)
 		not_yet "$1=$2" ;;

@@ -12,7 +12,8 @@ peer_setup() {
 
 # Names, times, and blocks used on the host: these may differ.
 peer_norm() {
-	sed -E -e 's/(vm|qemu)-(img|io)/X-\2/g' \
+	sed -E -e '/^qemu: module .* not found/d' \
+	    -e 's/(vm|qemu)-(img|io)/X-\2/g' \
 	    -e 's/^(disk size:|    "actual-size":) .*/\1/' \
 	    -e 's/[0-9.]+ sec \(.*/T/' -e 's/^[0-9]+,[0-9]+,0:.*/CSV/' "$@"
 }
