@@ -91,14 +91,8 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	if (o->zeroes)
 		opts_set(&w, "detect-zeroes", zero[o->zeroes]);
 	im = img_open(o->file, o->format, &w, fl, e);
-	if (im && im->probed && fl & IMG_RDWR)
-		fprintf(stderr, "WARNING: Image format was not specified for "
-		    "'%s' and probing guessed raw.\n"
-		    "         Automatically detecting the format is dangerous "
-		    "for raw images, write operations on block 0 will be "
-		    "restricted.\n"
-		    "         Specify the 'raw' format explicitly to remove the "
-		    "restrictions.\n", disk_name(o));
+	if (im)
+		img_guessed_warning(im);
 	return im;
 }
 

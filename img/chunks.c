@@ -88,7 +88,7 @@ chunks_ready(struct chunks *k, struct imgerr *e)
 			return err_set(e, EINVAL, "Two chunks are at the same "
 			    "place of the disk");
 		end = k->c[i].at + k->c[i].len;
-		if (k->c[i].kind == CHUNK_BZ2 && !bz2.p &&
+		if (k->c[i].kind == CHUNK_BZ2 &&
 		    library("libbz2.so.1.0", &name, 1, &bz2.p, e))
 			return -1;
 	}

@@ -298,8 +298,9 @@ load_snapshot(struct img *im, const char *param)
 	int r;
 
 	if (!im->drv->snap_load) {
-		fail("Failed to load snapshot: Device '' does not support "
-		    "internal snapshots");
+		fail("Failed to load snapshot: Block format '%s' used by device "
+		    "'' does not support temporarily loading internal "
+		    "snapshots", im->drv->name);
 		return -1;
 	}
 	if (!strncmp(param, "snapshot.", 9)) {
@@ -349,6 +350,7 @@ cmd_convert(int argc, char **argv)
 	const char *scache = "writeback", *snap = NULL, *bname = NULL;
 	const char *bfmt = NULL;
 	bool io = false, tio = false, tzero = false, bitmaps = false;
+	bool skip_broken = false;
 	bool sparse_said = false, nocreate = false, prog_on = false, wild = false;
 	int ch, flags = 0, sflags = 0, threads = 0, r = 1;
 	int64_t sparse = 4096, rate = 0;
@@ -362,7 +364,7 @@ cmd_convert(int argc, char **argv)
 	while ((ch = getopt_long(argc, argv, ":hf:O:B:CcF:o:l:S:pt:T:qnm:WUr:",
 	    lo, NULL)) != -1)
 		switch (ch) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(ch, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'O': ofmt = optarg; break;
@@ -370,7 +372,7 @@ cmd_convert(int argc, char **argv)
 		case 'F': bfmt = optarg; break;
 		case 'C': c.offload = true; break;
 		case 'c': c.compressed = true; break;
-		case 'o': opts_text(&o, optarg, NULL, &e); break;
+		case 'o': create_opts(&o, optarg); break;
 		case 'l': snap = optarg; break;
 		case 'S':
 			sparse = size_arg("buffer size for sparse output",
@@ -378,10 +380,10 @@ cmd_convert(int argc, char **argv)
 			if (sparse < 0)
 				return 1;
 			sparse_said = true;
-			if (sparse & 511 || sparse > INT32_MAX) {
+			if (sparse & 511 || sparse > 16 << 20) {
 				fail("Invalid buffer size for sparse output "
 				    "specified. Valid sizes are multiples of "
-				    "512 up to 2147483136. Select 0 to disable "
+				    "512 up to 16777216. Select 0 to disable "
 				    "sparse detection (fully allocates "
 				    "output).");
 				return 1;
@@ -415,7 +417,7 @@ cmd_convert(int argc, char **argv)
 		case O_TZ: tzero = true; break;
 		case O_SALV: c.salvage = true; break;
 		case O_BM: bitmaps = true; break;
-		case O_SKIP: break;
+		case O_SKIP: skip_broken = true; break;
 		}
 	if (opts_peek(&o, "help"))
 		return print_create_help(ofmt, optind < argc ?
@@ -450,6 +452,12 @@ cmd_convert(int argc, char **argv)
 	out = argv[argc - 1];
 	c.src = calloc((size_t)c.nsrc, sizeof(*c.src));
 	c.base = calloc((size_t)c.nsrc, sizeof(*c.base));
+	if (skip_broken && !bitmaps) {
+		fail("Use of --skip-broken-bitmaps requires --bitmaps");
+		goto out;
+	}
+	/* who writes to a source destroys what is read from it */
+	sflags |= IMG_NOWRITERS | IMG_NORESIZERS;
 	for (int i = 0; i < c.nsrc; i++) {
 		c.src[i] = cmd_open(io, argv[optind + i], fmt, sflags,
 		    c.quiet);
@@ -498,8 +506,8 @@ cmd_convert(int argc, char **argv)
 			goto out;
 		}
 		if (bname && !bfmt) {
-			fail("backing file requires specifying a backing "
-			    "format explicitly");
+			fail("Use of backing file requires explicit backing "
+			    "format");
 			goto out;
 		}
 	}
@@ -542,6 +550,10 @@ cmd_convert(int argc, char **argv)
 			    "the same time");
 			goto out;
 		}
+	}
+	if (bitmaps && !c.src[0]->drv->bm_op) {
+		fail("Source lacks bitmap support");
+		goto out;
 	}
 	if (bitmaps && d && !d->bm_op) {
 		fail("Format driver '%s' does not support bitmaps", ofmt);

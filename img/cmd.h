@@ -17,13 +17,15 @@ void	warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void	usage_error(const char *fmt, ...)
 	    __attribute__((format(printf, 1, 2), noreturn));
 /* For getopt's ':' and '?'; exits. */
-void	bad_option(char **argv) __attribute__((noreturn));
+void	bad_option(int c, char **argv) __attribute__((noreturn));
 void	help(void) __attribute__((noreturn));
 /* Parse "none", "writeback", ... into flags; -1 if unknown. */
 int	cache_flags(const char *mode, int *flags);
 /* --object; exits on error. */
 void	object(const char *def);
 /* Open and complain; `name` may be options (image_opts). */
+/* The words of -o; ends the program if they are none. */
+void	create_opts(struct opts *, const char *);
 struct img *cmd_open(bool image_opts, const char *name, const char *fmt,
 	    int flags, bool quiet);
 /* With these options too; they are consumed. */

@@ -299,6 +299,8 @@ const struct img_driver *img_protocol(const char *filename, bool *known);
  * it is consumed (freed) in any case. */
 struct img *img_open(const char *filename, const char *fmt, struct opts *opts,
 	    int flags, struct imgerr *);
+/* QEMU's words on stderr, if it is writable and was taken for raw by guessing. */
+void	img_guessed_warning(const struct img *);
 /* Open the child `name` of a format node: options "name.*" or `filename`. */
 struct img *img_open_child(struct img *, struct opts *, const char *name,
 	    const char *filename, bool format, int flags, struct imgerr *);

@@ -378,13 +378,12 @@ web_open(struct img *im, struct opts *o, struct imgerr *e)
 			    "writes");
 		im->flags &= ~IMG_RDWR;
 	}
-	if (!lib.p[0]) {
-		if (library("libcurl-gnutls.so.4", calls, sizeof(lib.p) /
-		    sizeof(lib.p[0]), lib.p, e))
-			return -1;
-		if (lib.global_init(CURL_GLOBAL_DEFAULT))
-			return err_set(e, EIO, "libcurl cannot be set up");
-	}
+	if (library("libcurl-gnutls.so.4", calls, sizeof(lib.p) /
+	    sizeof(lib.p[0]), lib.p, e))
+		return -1;
+	/* counts its calls, and has a lock since 7.84 */
+	if (lib.global_init(CURL_GLOBAL_DEFAULT))
+		return err_set(e, EIO, "libcurl cannot be set up");
 	if (!(k = calloc(1, sizeof(*k))))
 		return err_set(e, ENOMEM, "Out of memory");
 	pthread_mutex_init(&k->lock, NULL);

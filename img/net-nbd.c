@@ -356,7 +356,8 @@ static int
 remote_pread(struct img *im, void *p, size_t len, uint64_t off)
 {
 	struct nbd *n = im->priv;
-	uint64_t lo = rdown(off, n->block), hi = rup(off + len, n->block);
+	uint64_t lo = rdown(off, n->block);
+	uint64_t hi = umin(rup(off + len, n->block), im->size);
 	uint8_t *b;
 	int r;
 
@@ -390,7 +391,8 @@ static int
 remote_pwrite(struct img *im, const void *p, size_t len, uint64_t off)
 {
 	struct nbd *n = im->priv;
-	uint64_t lo = rdown(off, n->block), hi = rup(off + len, n->block);
+	uint64_t lo = rdown(off, n->block);
+	uint64_t hi = umin(rup(off + len, n->block), im->size);
 	uint8_t *b;
 	int r;
 
@@ -539,7 +541,7 @@ learn(struct img *im, struct nbd *n)
 {
 	int64_t v;
 
-	im->size = (uint64_t)umax(0, (uint64_t)lib.get_size(n->h));
+	im->size = (uint64_t)lib.get_size(n->h);
 	n->readonly = lib.is_read_only(n->h) > 0;
 	n->flush = lib.can_flush(n->h) > 0;
 	n->trim = lib.can_trim(n->h) > 0;
@@ -576,8 +578,8 @@ remote_open(struct img *im, struct opts *o, struct imgerr *e)
 	uint64_t timeout;
 	double end;
 
-	if (!lib.p[0] && library("libnbd.so.0", calls, sizeof(lib.p) /
-	    sizeof(lib.p[0]), lib.p, e))
+	if (library("libnbd.so.0", calls, sizeof(lib.p) / sizeof(lib.p[0]),
+	    lib.p, e))
 		return -1;
 	if (!(n = calloc(1, sizeof(*n))))
 		return err_set(e, ENOMEM, "Out of memory");
@@ -591,6 +593,10 @@ remote_open(struct img *im, struct opts *o, struct imgerr *e)
 		if (now() >= end)
 			goto bad;
 	learn(im, n);
+	if (im->size > IMG_MAX) {
+		err_set(e, EFBIG, "The export is too large");
+		goto bad;
+	}
 	if (n->readonly && im->flags & IMG_RDWR) {
 		if (!im->auto_ro) {
 			err_set(e, EACCES, "Could not open image: Permission "

@@ -120,16 +120,17 @@ int
 library(const char *soname, const char *const *names, size_t n, void **fn,
     struct imgerr *e)
 {
-	void *h = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	void *h = NULL;
+	int r = 0;
 
-	if (!h)
-		return err_set(e, ENOTSUP, "This needs a library: %s",
-		    dlerror());
-	for (size_t i = 0; i < n; i++)
-		if (!(fn[i] = dlsym(h, names[i]))) {
-			err_set(e, ENOTSUP, "%s has no %s", soname, names[i]);
-			dlclose(h);
-			return -1;
-		}
-	return 0;
+	pthread_mutex_lock(&lock);
+	if (!fn[n - 1] && !(h = dlopen(soname, RTLD_NOW | RTLD_LOCAL)))
+		r = err_set(e, ENOTSUP, "This needs a library: %s", dlerror());
+	for (size_t i = 0; i < n && h && !r; i++)
+		if (!(fn[i] = dlsym(h, names[i])))
+			r = err_set(e, ENOTSUP, "%s has no %s", soname,
+			    names[i]);
+	pthread_mutex_unlock(&lock);
+	return r;
 }

@@ -19,8 +19,8 @@ int	address_connect(const struct address *, struct imgerr *);
 /* "%41" and the like, in place. */
 void	url_decode(char *);
 
-/* The addresses of `n` functions of a shared library, at `fn`; loaded here so
- * that a disk without a network does not carry it. */
+/* The addresses of `n` functions of a shared library, at `fn` (zeros at first);
+ * loaded here so that a disk without a network does not carry it. */
 int	library(const char *soname, const char *const *names, size_t n,
 	    void **fn, struct imgerr *);
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "img.h"
 
@@ -252,14 +253,14 @@ img_open_child(struct img *im, struct opts *o, const char *key,
 	int fl = flags | (format ? IMG_FORMAT : 0);
 
 	if (ref) {
-		err_set(e, EINVAL, "Cannot find device='' nor node-name='%s'",
-		    ref);
+		err_set(e, EINVAL, "Cannot find device='%s' nor "
+		    "node-name='%s'", ref, ref);
 		opts_free(&sub);
 		return NULL;
 	}
 	if (!any && !filename) {
-		err_set(e, EINVAL, "A block device must be specified for "
-		    "\"%s\"", key);
+		err_set(e, EINVAL, im->drv ? "A block device must be specified "
+		    "for \"%s\"" : "Must specify either driver or file", key);
 		return NULL;
 	}
 	c = open_leaf(NULL, any && opts_peek(&sub, "filename") ? NULL :
@@ -363,7 +364,7 @@ bad:
 		free(im->backing_name);
 		free(im->backing_fmt);
 		free(im->filename);
-		free(im);
+			free(im);
 		errno = eno;
 	}
 	return NULL;
@@ -429,10 +430,12 @@ img_open(const char *name, const char *fmt, struct opts *opts, int flags,
 	if (name && !strncmp(name, "json:", 5)) {
 		struct opts jo = { 0 };
 
-		if (!(j = js_parse(name + 5, &je)) ||
-		    opts_json(&jo, j, &je)) {
+		if (!(j = js_parse(name + 5, &je))) {
 			err_set(e, EINVAL, "Could not parse the JSON options: "
 			    "%s", je.s);
+			goto out;
+		}
+		if (opts_json(&jo, j, e)) {
 			js_free(j);
 			goto out;
 		}
@@ -452,6 +455,19 @@ img_open(const char *name, const char *fmt, struct opts *opts, int flags,
 out:
 	opts_free(&o);
 	return im;
+}
+
+void
+img_guessed_warning(const struct img *im)
+{
+	if (im->probed && im->flags & IMG_RDWR)
+		fprintf(stderr, "WARNING: Image format was not specified for "
+		    "'%s' and probing guessed raw.\n"
+		    "         Automatically detecting the format is dangerous "
+		    "for raw images, write operations on block 0 will be "
+		    "restricted.\n"
+		    "         Specify the 'raw' format explicitly to remove the "
+		    "restrictions.\n", im->file->filename);
 }
 
 int
@@ -481,13 +497,24 @@ img_create(const char *fmt, const char *name, struct opts *o,
     struct imgerr *e)
 {
 	const struct img_driver *d = img_driver_find(fmt);
+	const char *path = !strncmp(name, "file:", 5) ? name + 5 : name;
+	bool ours, known;
 
 	if (!d)
 		return err_set(e, EINVAL, "Unknown file format '%s'", fmt);
 	if (!d->create)
 		return err_set(e, ENOTSUP, "Format driver '%s' does not support "
 		    "image creation", fmt);
-	return d->create(name, o, e);
+	ours = img_protocol(name, &known) == &drv_file && access(path, F_OK);
+	if (!d->create(name, o, e))
+		return 0;
+	if (ours) {			/* a half is nothing */
+		int eno = errno;
+
+		unlink(path);
+		errno = eno;
+	}
+	return -1;
 }
 
 struct img *

@@ -326,7 +326,7 @@ q2_pwritec(struct img *im, const void *v, size_t n, uint64_t off)
 	    !(t = q2_l2_for_write(q, off)))
 		goto unlock;
 	/* as QEMU: compression does not overwrite what is there */
-	if (q2_entry(q, t, q2_l2_index(q, off), &bits) & Q2_COPIED) {
+	if (q2_entry(q, t, q2_l2_index(q, off), &bits) & Q2_OFFS) {
 		errno = EIO;
 		goto unlock;
 	}

@@ -64,7 +64,7 @@ struct layout {
 };
 
 static int
-layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
+layout(struct opts *o, struct layout *l, bool create, struct imgerr *e)
 {
 	const char *s;
 
@@ -74,10 +74,12 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 	    opts_bool(o, "lazy_refcounts", false, &l->lazy, e) ||
 	    opts_bool(o, "extended_l2", false, &l->extl2, e) ||
 	    opts_bool(o, "data_file_raw", false, &l->raw_data, e) ||
-	    q2_crypt_method(o, &l->method, e) ||
-	    prealloc_parse(opts_get(o, "preallocation"), "preallocation", true,
-	    &l->pre, e))
+	    q2_crypt_method(o, &l->method, e))
 		return -1;
+	s = opts_get(o, "preallocation");
+	if (prealloc_parse(s, "preallocation", true, &l->pre, e))
+		return create ? -1 : err_set(e, EINVAL, "invalid parameter "
+		    "value: %s", s);
 	l->size = rup(l->size, 512);
 	s = opts_get(o, "compat");
 	l->version = 3;
@@ -98,6 +100,9 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 	if (l->back && !*l->back)
 		l->back = NULL;
 	l->data = opts_get(o, "data_file");
+	if (l->bfmt && !l->back)
+		return err_set(e, EINVAL, "Backing format cannot be used "
+		    "without backing file");
 	if (l->cs < 512 || l->cs > 2 * MiB || l->cs & (l->cs - 1))
 		return err_set(e, EINVAL, "Cluster size must be a power of two "
 		    "between 512 and 2048k");
@@ -110,7 +115,7 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 		    "supported with cluster sizes of at least 16384 bytes");
 	if (l->pre != PRE_OFF && l->back && !l->extl2)
 		return err_set(e, EINVAL, "Backing file and preallocation can "
-		    "only be used at the same time if extended_l2 is enabled");
+		    "only be used at the same time if extended_l2 is on");
 	if (l->version < 3 && l->lazy)
 		return err_set(e, EINVAL, "Lazy refcounts only supported with "
 		    "compatibility level 1.1 and above (use version=v3 or "

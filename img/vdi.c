@@ -21,7 +21,7 @@ enum {
 #define VDI_SIG		0xbeda107fu
 #define NONE		0xffffffffu
 #define ZERO		0xfffffffeu
-#define VDI_MAXN	0x1fffffffu	/* blocks */
+#define VDI_MAXN	0x1fffff80u	/* blocks, as QEMU has it */
 
 struct vdi {
 	struct blockmap	m;
@@ -87,6 +87,13 @@ vdi_open(struct img *im, struct opts *o, struct imgerr *e)
 	if (img_pread_backing(im->file, h, 512, 0)) {
 		err_set(e, errno, "Could not read the VDI header: %s",
 		    strerror(errno));
+		goto bad;
+	}
+	if (le64(h + H_SIZE) > (uint64_t)VDI_MAXN * MiB) {
+		err_set(e, ENOTSUP, "Unsupported VDI image size (size is "
+		    "0x%llx, max supported is 0x%llx)",
+		    (unsigned long long)le64(h + H_SIZE),
+		    (unsigned long long)VDI_MAXN * MiB);
 		goto bad;
 	}
 	if (le32(h + H_SIG) != VDI_SIG) {

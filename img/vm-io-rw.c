@@ -162,7 +162,8 @@ do_read(int argc, char **argv)
 	struct rw o;
 	int64_t off, len;
 	uint8_t *b;
-	bool vec = strcmp(argv[0], "read") != 0;
+	bool vec = strcmp(argv[0], "read") && strcmp(argv[0], "r");
+	bool aio = !strcmp(argv[0], "aio_read");
 	int r = 0;
 
 	if (options(argc, argv, vec ? "CiP:qv" : "abCl:pP:qs:v", &o))
@@ -190,8 +191,7 @@ do_read(int argc, char **argv)
 	memset(b, 0xab, (size_t)len);
 	begin();
 	if (img_pread(io_img, b, (size_t)len, (uint64_t)off)) {
-		printf("%s failed: %s\n", !strncmp(argv[0], "aio", 3) ?
-		    "aio_read" : argv[0], strerror(errno));
+		printf("%s failed: %s\n", argv[0], strerror(errno));
 		free(b);
 		return 1;
 	}
@@ -211,7 +211,8 @@ do_read(int argc, char **argv)
 	report("read", off, len, len, 1, o.csv);
 out:
 	free(b);
-	return r;
+	/* qemu-io has forgotten the command by then */
+	return aio ? 0 : r;
 }
 
 static int
@@ -221,7 +222,8 @@ source(const char *file, uint8_t *b, int64_t n)
 	size_t k;
 
 	if (!f) {
-		printf("%s: %s\n", file, strerror(errno));
+		fflush(stdout);
+		fprintf(stderr, "%s: %s\n", file, strerror(errno));
 		return -1;
 	}
 	k = fread(b, 1, (size_t)n, f);
@@ -241,7 +243,7 @@ do_write(int argc, char **argv)
 	struct rw o;
 	int64_t off, len;
 	uint8_t *b;
-	bool vec = strcmp(argv[0], "write") != 0;
+	bool vec = strcmp(argv[0], "write") && strcmp(argv[0], "w");
 	int r, fl;
 
 	if (options(argc, argv, vec ? !strcmp(argv[0], "writev") ? "CfqP:" :
@@ -255,7 +257,7 @@ do_write(int argc, char **argv)
 		return 1;
 	}
 	if (o.fua && o.compressed) {
-		printf("-f and -c cannot be specified at the same time\n");
+		printf("-f and -b or -c cannot be specified at the same time\n");
 		return 1;
 	}
 	if (o.nofall && !o.zero) {
@@ -332,7 +334,7 @@ do_truncate(int argc, char **argv)
 		if (c != 'm')
 			return io_usage(argv[0]);
 		if (prealloc_parse(optarg, "preallocation", true, &pre, &e)) {
-			warnx("%s", e.s);
+			warnx("Invalid preallocation mode '%s'", optarg);
 			return 1;
 		}
 	}

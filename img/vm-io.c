@@ -76,7 +76,7 @@ do_sleep(int argc, char **argv)
 	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
 
 	if (*end || ms < 0) {
-		printf("%s is not a valid argument for sleep\n", argv[1]);
+		printf("%s is not a valid number\n", argv[1]);
 		return 1;
 	}
 	nanosleep(&t, NULL);
@@ -233,7 +233,7 @@ static const struct cmd cmds[] = {
 	{ "sigraise", "", do_raise, 1, 1, true, "signal", "raises a signal" },
 	{ "sleep", "", do_sleep, 1, 1, true, "",
 	    "waits for the given value in milliseconds" },
-	{ "truncate", "t", do_truncate, 1, -1, false, "[-m prealloc_mode] off",
+	{ "truncate", "t", do_truncate, 1, 3, false, "[-m prealloc_mode] off",
 	    "truncates the current file at the given offset" },
 	{ "write", "w", do_write, 2, -1, false,
 	    "[-bcCfnquz] [-P pattern | -s source_file] off len",
@@ -353,6 +353,8 @@ open_image(const char *name, struct opts *o, const char *fmt, int fl,
 	if (top)
 		io_img = top;
 	temp = false;
+	if (io_img && !top)
+		img_guessed_warning(io_img);
 	if (!io_img) {
 		warnx("can't open%s%s: %s", name ? " device " : "", name ?
 		    name : "", e.s);
@@ -446,6 +448,10 @@ main(int argc, char **argv)
 		}
 	if (argc - optind > 1) {
 		fprintf(stderr, "Try 'vm-io --help' for more information.\n");
+		return 1;
+	}
+	if (io && fmt) {
+		warnx("--image-opts and -f are mutually exclusive");
 		return 1;
 	}
 	if (ro)

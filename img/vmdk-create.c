@@ -101,7 +101,7 @@ vmdk_create(const char *name, struct opts *o, struct imgerr *e)
 	for (int i = 0; i < 4; i++)
 		ok |= !strcasecmp(ad, adapters[i]);
 	if (!ok)
-		return err_set(e, EINVAL, "Unknown adapter type: '%s'", ad);
+		return err_set(e, EINVAL, "invalid parameter value: %s", ad);
 	if (hw && strcmp(hw, "undefined")) {
 		if (compat6)
 			return err_set(e, EINVAL, "compat6 cannot be enabled "
@@ -113,7 +113,7 @@ vmdk_create(const char *name, struct opts *o, struct imgerr *e)
 		if (!strcasecmp(sub ? sub : kinds[0], kinds[kind]))
 			break;
 	if (kind == 5)
-		return err_set(e, EINVAL, "Invalid subformat '%s'", sub);
+		return err_set(e, EINVAL, "invalid parameter value: %s", sub);
 	flat = kind == 1 || kind == 3;
 	split = kind == 2 || kind == 3;
 	if (flat && back)
@@ -130,8 +130,8 @@ vmdk_create(const char *name, struct opts *o, struct imgerr *e)
 			return -1;
 		if (strcmp(b->drv->name, "vmdk")) {
 			img_close(b);
-			return err_set(e, EINVAL, "Invalid backing file format: "
-			    "%s. Must be vmdk", b->drv->name);
+			return err_set(e, EINVAL, "backing_file must be a vmdk "
+			    "image");
 		}
 		pcid = ((struct vmdk *)b->priv)->cid;
 		img_close(b);

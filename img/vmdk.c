@@ -255,7 +255,7 @@ vmdk_open(struct img *im, struct opts *o, struct imgerr *e)
 			goto bad;
 		}
 		if (!vmdk_probe((uint8_t *)v->desc, n, "")) {
-			err_set(e, EINVAL, "Image not in VMDK format");
+			err_set(e, EINVAL, "invalid VMDK image descriptor");
 			goto bad;
 		}
 		v->desc_len = DESC_MAX;

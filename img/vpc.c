@@ -174,7 +174,7 @@ vpc_open(struct img *im, struct opts *o, struct imgerr *e)
 		goto io;
 	if (memcmp(f, "conectix", 8)) {
 		if (im->file->size < 512) {
-			err_set(e, EIO, "File is too small for a VHD");
+			err_set(e, EINVAL, "invalid VPC image");
 			goto bad;
 		}
 		if (img_pread_backing(im->file, f, 512, im->file->size - 512))
@@ -292,7 +292,8 @@ vpc_create(const char *name, struct opts *o, struct imgerr *e)
 	    opts_bool(o, "force_size", false, &force, e))
 		return -1;
 	if (sub && strcmp(sub, "dynamic") && strcmp(sub, "fixed"))
-		return err_set(e, EINVAL, "Invalid parameter '%s'", sub);
+		return err_set(e, EINVAL, "Parameter 'subformat' does not "
+		    "accept value '%s'", sub);
 	fixed = sub && !strcmp(sub, "fixed");
 	want = rup(want, 512);
 	if (want > VPC_MAX)
