@@ -60,6 +60,22 @@ failed(struct imgerr *e, const char *name, char *why, size_t whylen)
 	return NULL;
 }
 
+/* The words of throttle=, as the image's. */
+static int
+limits(struct opts *to, const char *words, struct imgerr *e)
+{
+	struct opts o = { 0 };
+	char key[64];
+	int r = opts_text(&o, words, NULL, e);
+
+	for (struct optval *p = o.head; p && !r; p = p->next) {
+		snprintf(key, sizeof(key), "throttling.%s", p->key);
+		opts_set(to, key, p->val);
+	}
+	opts_free(&o);
+	return r;
+}
+
 static struct img *
 open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 {
@@ -83,6 +99,10 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	if (o->key)
 		opts_set(&w, "key-secret", o->key);
 	if (o->image && opts_text(&w, o->image, NULL, e)) {
+		opts_free(&w);
+		return NULL;
+	}
+	if (o->throttle && limits(&w, o->throttle, e)) {
 		opts_free(&w);
 		return NULL;
 	}

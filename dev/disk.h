@@ -16,6 +16,7 @@ struct disk_opts {
 	const char	*format;	/* NULL: probe */
 	const char	*secret;	/* -object secret,...: NULL or its words */
 	const char	*key;		/* its id, for the image */
+	const char	*throttle;	/* limits: bps-total=N,iops-read=N ... */
 	bool		readonly, snapshot, cor, share_rw;
 	int		cache, discard, zeroes, locking, aio;
 };
@@ -36,6 +37,8 @@ extern const char *const disk_cache_values[], *const disk_discard_values[],
 	    "password: id=ID,file=FILE or data=TEXT", NULL }, \
 	{ "key-secret", OPT_STR, DISK_O(st, m, key), NULL, \
 	    "the id of it, for an encrypted image", NULL }, \
+	{ "throttle", OPT_STR, DISK_O(st, m, throttle), NULL, \
+	    "limits a second: bps-total=N,iops-read=N ...", NULL }, \
 	{ "readonly", OPT_BOOL, DISK_O(st, m, readonly), "off", \
 	    "refuse writes", NULL }, \
 	{ "snapshot", OPT_BOOL, DISK_O(st, m, snapshot), "off", \

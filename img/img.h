@@ -281,6 +281,7 @@ struct img {
 	bool		broken;		/* must not be written */
 	bool		detect_zero, detect_unmap;
 	bool		auto_ro;	/* read-only where it must be */
+	struct throttle	*throttle;
 	pthread_rwlock_t cor;		/* IMG_COR: writers share it, a copy
 					 * into this layer has it alone */
 	struct img	*file, *data, *backing;

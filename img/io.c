@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "img.h"
+#include "throttle.h"
 
 static bool
 inside(struct img *im, uint64_t off, uint64_t n)
@@ -135,6 +135,7 @@ img_pread(struct img *im, void *p, size_t n, uint64_t off)
 		return -1;
 	if (!n)
 		return 0;
+	throttle_wait(im->throttle, false, n);
 	if (copies(im))
 		return copy_on_read(im, p, n, off);
 	return im->drv->pread(im, p, n, off);
@@ -180,6 +181,7 @@ img_pwrite(struct img *im, const void *p, size_t n, uint64_t off, int flags)
 	if (im->detect_zero && is_zero(p, n))
 		return img_zero(im, off, n, flags | (im->detect_unmap ?
 		    IMG_MAYUNMAP : 0));
+	throttle_wait(im->throttle, true, n);
 	write_begins(im);
 	return done(im, write_ends(im, im->drv->pwrite(im, p, n, off)), flags);
 }
@@ -292,11 +294,14 @@ img_preadv(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 		return -1;
 	if (!len)
 		return 0;
-	if (im->drv->preadv && !copies(im))
-		return im->drv->preadv(im, v, n, off, flags);
-	if (flags & IMG_NOWAIT) {
+	if (flags & IMG_NOWAIT && (!im->drv->preadv || copies(im) ||
+	    im->throttle)) {
 		errno = EAGAIN;
 		return -1;
+	}
+	if (im->drv->preadv && !copies(im)) {
+		throttle_wait(im->throttle, false, len);
+		return im->drv->preadv(im, v, n, off, flags);
 	}
 	return bounce(im, v, n, off, false, flags);
 }
@@ -308,7 +313,8 @@ img_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 	int fl = flags & ~IMG_NOWAIT;
 
 	if (flags & IMG_NOWAIT && (!im->drv->pwritev || im->detect_zero ||
-	    copies(im) || fl & IMG_FUA || im->flags & IMG_WRTHROUGH)) {
+	    copies(im) || fl & IMG_FUA || im->flags & IMG_WRTHROUGH ||
+	    im->throttle)) {
 		errno = EAGAIN;
 		return -1;
 	}
@@ -320,6 +326,7 @@ img_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 	}
 	if (!inside(im, off, vec_len(v, n)))
 		return -1;
+	throttle_wait(im->throttle, true, vec_len(v, n));
 	return done(im, im->drv->pwritev(im, v, n, off, flags), fl);
 }
 
@@ -336,6 +343,7 @@ img_pwritec(struct img *im, const void *p, size_t n, uint64_t off)
 	}
 	if (!inside(im, off, n))
 		return -1;
+	throttle_wait(im->throttle, true, n);
 	return im->drv->pwritec(im, p, n, off);
 }
 
@@ -372,6 +380,7 @@ img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 		return -1;
 	if (!len)
 		return done(im, 0, flags);
+	throttle_wait(im->throttle, true, len);
 	write_begins(im);
 	errno = ENOTSUP;
 	if (im->drv->zero)
@@ -408,6 +417,7 @@ img_copy(struct img *from, uint64_t off, struct img *to, uint64_t to_off,
 
 	errno = ENOTSUP;
 	if (!to->drv->place || to->probed || to->detect_zero || copies(from) ||
+	    from->throttle || to->throttle ||
 	    !(to->flags & IMG_RDWR) || !inside(from, off, len) ||
 	    !inside(to, to_off, len))
 		return -1;

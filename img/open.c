@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "img.h"
+#include "throttle.h"
 
 /* A format is one file and one word here. */
 #define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) \
@@ -120,6 +120,8 @@ common(struct opts *o, int *flags, struct img *dz, struct imgerr *e)
 	if (*flags & IMG_SHARE && *flags & IMG_RDWR)
 		return err_set(e, EINVAL,
 		    "force-share=on can only be used with read-only images");
+	if (throttle_parse(o, &dz->throttle, e))
+		return -1;
 	if ((s = opts_get(o, "discard"))) {
 		if (!strcmp(s, "unmap") || !strcmp(s, "on"))
 			*flags |= IMG_UNMAP;
@@ -237,6 +239,7 @@ open_leaf(const struct img_driver *d, const char *name, struct opts *o,
 	}
 	return im;
 bad:
+	throttle_free(im->throttle);
 	free(im->filename);
 	free(im);
 	return NULL;
@@ -364,7 +367,8 @@ bad:
 		free(im->backing_name);
 		free(im->backing_fmt);
 		free(im->filename);
-			free(im);
+		throttle_free(im->throttle);
+		free(im);
 		errno = eno;
 	}
 	return NULL;
@@ -488,6 +492,7 @@ img_close(struct img *im)
 	free(im->backing_name);
 	free(im->backing_fmt);
 	free(im->filename);
+	throttle_free(im->throttle);
 	free(im);
 	return r;
 }

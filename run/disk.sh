@@ -61,7 +61,7 @@ image_format() {
 
 drive() {
 	rest=$a dk_if=ide dk_id= dk_index= dk_media= dk_addr=
-	dk_direct= dk_through= dk_noflush= dk_cor=
+	dk_direct= dk_through= dk_noflush= dk_cor= dk_limits=
 	while next_kv; do
 		case $k in
 		file) dk_file=$v ;;
@@ -100,9 +100,11 @@ drive() {
 		key-secret) quote "key-secret=$v"; dk_words="$dk_words $q"
 			secret "-drive $k" "$v"; dk_words="$dk_words $q" ;;
 		aio|file.aio) only "-drive $k" "$v" threads ;;
+		throttling.*|bps*|iops*) limit ;;
 		*) bad_key -drive ;;
 		esac
 	done
+	[ ! "$dk_limits" ] || dk_words="$dk_words throttle=$dk_limits"
 	[ ! "$dk_cor" ] || dk_words="$dk_words copy-on-read=on"
 	case $dk_noflush,$dk_direct,$dk_through in
 	on,on,*) not_yet "-drive cache.direct=on,cache.no-flush=on" ;;
@@ -148,6 +150,29 @@ drive() {
 	scsi|sd|mtd|floppy|pflash) not_yet "-drive if=$dk_if" ;;
 	*) die 2 "-drive if=$dk_if: unknown interface" ;;
 	esac
+}
+
+# limit: $k=$v, throttling.iops-total-max or iops_max, to $dk_limits; the image
+# library knows which there are
+limit() {
+	m=
+	case $k in
+	throttling.group|group) not_yet "-drive $k" ;;
+	throttling.*) l=${k#throttling.} ;;
+	iops_size) l=iops-size ;;
+	*_max_length) m=-max-length l=${k%_max_length} ;;
+	*_max) m=-max l=${k%_max} ;;
+	*) l=$k ;;
+	esac
+	case $l in
+	bps|iops) l=$l-total ;;
+	*_rd) l=${l%_rd}-read ;;
+	*_wr) l=${l%_wr}-write ;;
+	esac
+	case $v in
+	''|*[!0-9kKMGT]*) die 2 "-drive $k=$v: not a number" ;;
+	esac
+	dk_limits=${dk_limits:+$dk_limits,}$l$m=$v
 }
 
 # secret WHAT ID: $q is the part's word for -object secret,id=ID
