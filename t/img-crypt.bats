@@ -127,3 +127,37 @@ X
 	run "$B/vm-io" $S --image-opts -c "write -c 0 64k" $(named x)
 	[ "$status" -eq 1 ]
 }
+
+@test "qcow, both ways" {
+	K="encrypt.format=aes,encrypt.key-secret=s"
+	head -c 3000000 /dev/urandom > r
+	truncate -s 4M r
+	for a in qemu-img "$B/vm-img"; do
+		rm -f q top
+		"$a" create -q -f qcow $S -o $K q 4M
+		qemu-io $S --image-opts -c "write -q -P 5 1M 1M" $(named q qcow)
+		"$B/vm-io" $S --image-opts -c "write -q -P 6 1500001 100001" \
+			-c "write -q -P 8 3M 10" $(named q qcow)
+		"$B/vm-img" convert $S --image-opts -O raw $(named q qcow) o
+		qemu-img convert $S --image-opts -O raw $(named q qcow) p
+		cmp o p
+		qemu-img convert -n $S --target-image-opts -f raw r $(named q qcow)
+		"$B/vm-img" compare -q $S --image-opts driver=raw,file.filename=r $(named q qcow)
+	done
+	"$B/vm-img" convert $S -f raw -O qcow -o $K r q
+	qemu-img compare -q $S --image-opts driver=raw,file.filename=r $(named q qcow)
+	cp q "$P"; cp q "$O"
+	same_lines img <<'X'
+info q
+info --output=json q
+map q
+map --output=json --object secret,id=s,data=xyzzy --image-opts driver=qcow,file.filename=q,encrypt.key-secret=s
+convert -O raw --image-opts driver=qcow,file.filename=q,encrypt.format=luks y
+convert -O raw --image-opts driver=qcow,file.filename=q,encrypt.key-secret=t y
+create -f qcow --object secret,id=s,data=a -o encrypt.format=luks,encrypt.key-secret=s y 1M
+create -f qcow --object secret,id=s,data=a -o encrypt.format=foo,encrypt.key-secret=s y 1M
+create -f qcow -o encrypt.format=aes y 1M
+create -f qcow -o encrypt.key-secret=s y 1M
+create -f qcow --object secret,id=s,data=a -o encryption=on,encrypt.key-secret=s y 1M
+X
+}
