@@ -14,7 +14,8 @@
 /* A format is one file and one word here. */
 #define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) \
 	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null) \
-	X(nbd) X(http) X(https) X(ftp) X(ftps) X(cloop) X(dmg)
+	X(nbd) X(http) X(https) X(ftp) X(ftps) X(cloop) X(dmg) \
+	X(ssh)
 #define DECL(n) extern const struct img_driver drv_##n;
 DRIVERS(DECL)
 #define SLOT(n) &drv_##n,

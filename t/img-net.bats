@@ -371,3 +371,81 @@ X
 	run timeout 10 "$B/vm-img" info "$F/nosuch"
 	[ "$status" -eq 1 ]
 }
+
+# An SSH server with keys of its own, for whoever runs this.
+sshd_start() {
+	sshd=$(command -v sshd || echo /usr/sbin/sshd)
+	[ -x "$sshd" ] || skip "sshd (openssh-server) is not installed"
+	[ "$(id -u)" != 0 ] || mkdir -p /run/sshd
+	port=$((20000 + $$ % 20000))
+	export HOME=$PWD/home
+	mkdir -p -m 700 "$HOME/.ssh"
+	ssh-keygen -q -t ed25519 -N '' -f host
+	ssh-keygen -q -t ed25519 -N '' -f "$HOME/.ssh/id_ed25519"
+	cp "$HOME/.ssh/id_ed25519.pub" keys
+	cat > conf <<-X
+	Port $port
+	ListenAddress 127.0.0.1
+	HostKey $PWD/host
+	AuthorizedKeysFile $PWD/keys
+	StrictModes no
+	UsePAM no
+	PasswordAuthentication no
+	PermitRootLogin yes
+	PidFile none
+	Subsystem sftp internal-sftp
+	X
+	"$sshd" -D -e -f "$PWD/conf" 2>sshd.log 3>&- &
+	pids="$pids $!"
+	for _ in $(seq 100); do
+		(exec 9<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+		sleep 0.1
+	done
+	H="ssh://127.0.0.1:$port$PWD"
+}
+
+@test "ssh: made, written, read; keys and what goes wrong" {
+	sshd_start
+	head -c 3000000 /dev/urandom > r
+	truncate -s 5M r
+	# the server is a stranger
+	run "$B/vm-img" info "$H/r"
+	[ "$status" -eq 1 ]
+	[[ $output == *known_hosts* ]]
+	"$B/vm-img" compare -f raw -F raw r "$H/r?host_key_check=no"
+	hash=$(ssh-keygen -l -E md5 -f host.pub | cut -d' ' -f2)
+	hash=$(echo "${hash#MD5:}" | tr A-F a-f)
+	"$B/vm-img" info "$H/r?host_key_check=md5:$hash"
+	run "$B/vm-img" info "$H/r?host_key_check=md5:00$hash"
+	[ "$status" -eq 1 ]
+	echo "[127.0.0.1]:$port $(cut -d' ' -f1,2 host.pub)" > "$HOME/.ssh/known_hosts"
+	"$B/vm-img" compare -f raw -F raw r "$H/r"
+	"$B/vm-img" create -q -f qcow2 "$H/q" 5M
+	"$B/vm-img" convert -n -f raw -O qcow2 r "$H/q"
+	"$B/vm-img" compare -f raw -F qcow2 r "$H/q"
+	qemu-img compare -f raw -F qcow2 r q
+	"$B/vm-img" convert -f raw -O raw r "$H/c"
+	cmp r c
+	"$B/vm-io" -f raw -c "write -q -P 5 1000 100000" -c flush -c "read -q -P 5 1000 100000" "$H/c"
+	qemu-io -f raw -c "read -q -P 5 1000 100000" c
+	"$B/vm-img" resize -q -f raw "$H/c" 6M
+	[ "$(stat -c %s c)" = 6291456 ]
+	run "$B/vm-img" resize -f raw --shrink "$H/c" 1M
+	[ "$status" -eq 1 ]
+	O="driver=ssh,server.host=127.0.0.1,server.port=$port,path=$PWD/r"
+	"$B/vm-img" info --image-opts "$O,host-key-check.mode=none"
+	"$B/vm-img" info --image-opts "$O,host-key-check.mode=hash,host-key-check.type=md5,host-key-check.hash=$hash"
+	for u in "$H/nosuch" "$H/r?foo=1" ssh:foo ssh://127.0.0.1:1/x "ssh://nobody@127.0.0.1:$port/x"; do
+		run timeout 20 "$B/vm-img" info "$u"
+		[ "$status" -eq 1 ]
+		[ "${#lines[@]}" -eq 1 ]
+	done
+	for o in driver=ssh driver=ssh,host=x host-key-check.mode=x,$O host-key-check.mode=hash,$O; do
+		run timeout 20 "$B/vm-img" info --image-opts "$o"
+		[ "$status" -eq 1 ]
+	done
+	: > keys
+	run timeout 20 "$B/vm-img" info "$H/r"
+	[ "$status" -eq 1 ]
+	[[ $output == *authenticate* ]]
+}
