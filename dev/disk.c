@@ -98,6 +98,8 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	}
 	if (o->key)
 		opts_set(&w, "key-secret", o->key);
+	if (o->qkey)
+		opts_set(&w, "encrypt.key-secret", o->qkey);
 	if (o->image && opts_text(&w, o->image, NULL, e)) {
 		opts_free(&w);
 		return NULL;

@@ -97,7 +97,8 @@ drive() {
 			[ "$v" = report ] || dk_words="$dk_words $k=$v" ;;
 		locking|file.locking) only "-drive $k" "$v" "auto on off"
 			dk_words="$dk_words locking=$v" ;;
-		key-secret) quote "key-secret=$v"; dk_words="$dk_words $q"
+		key-secret|encrypt.key-secret)
+			quote "$k=$v"; dk_words="$dk_words $q"
 			secret "-drive $k" "$v"; dk_words="$dk_words $q" ;;
 		aio|file.aio) only "-drive $k" "$v" threads ;;
 		throttling.*|bps*|iops*) limit ;;

@@ -99,6 +99,30 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	[[ $output == *"a: Invalid password, cannot unlock any keyslot" ]]
 }
 
+@test "encrypted qcow2 disks, by -drive and by -blockdev" {
+	printf 'open, sesame' >pw
+	s="--object secret,id=s,file=pw"
+	for f in a:luks b:aes; do
+		"$top/build/bin/vm-img" create -q -f qcow2 $s \
+			-o encrypt.format=${f#*:},encrypt.key-secret=s ${f%:*} 8M
+	done
+	guest -object secret,id=s,file=pw \
+		-drive if=virtio,file=a,format=qcow2,encrypt.key-secret=s \
+		-blockdev driver=file,node-name=f,filename=b \
+		-blockdev driver=qcow2,node-name=n,file=f,encrypt.key-secret=s \
+		-device virtio-blk-pci,drive=n -- \
+		"for d in vda vdb; do dd if=/dev/urandom of=/dev/\$d bs=5k count=300 seek=7; done; sync; sha256sum /dev/vda /dev/vdb"
+	for f in a:vda b:vdb; do
+		o=driver=qcow2,file.filename=${f%:*},encrypt.key-secret=s
+		qemu-img check $s --image-opts $o
+		qemu-img convert $s --image-opts -O raw $o .raw
+		seen "$(sha256sum <.raw | cut -c 1-64)" ${f#*:}
+	done
+	run vm-run -kernel "$guest/vmlinuz" -drive if=virtio,file=a,format=qcow2
+	[ "$status" -eq 1 ]
+	[[ $output == *"Parameter 'encrypt.key-secret' is required for cipher" ]]
+}
+
 @test "host caches, direct I/O, zero detection and copy on read" {
 	qemu-img create -q -f raw raw 16M
 	head -c 4M /dev/urandom | dd of=raw bs=1M conv=notrunc status=none
