@@ -29,16 +29,16 @@ io() {
 	# the first fills the bucket, the next waits until it has leaked
 	takes 16 60 io throttling.bps-total=2M "read -q 0 4M" "read -q 0 1k"
 	takes 16 60 io throttling.bps-write=2M "write -q 0 4M" "write -q 0 1k"
-	takes 0 8 io throttling.bps-write=2M "read -q 0 4M" "read -q 0 1k"
-	takes 0 8 io throttling.bps-read=2M "write -q 0 4M" "write -q 0 1k"
+	takes 0 14 io throttling.bps-write=2M "read -q 0 4M" "read -q 0 1k"
+	takes 0 14 io throttling.bps-read=2M "write -q 0 4M" "write -q 0 1k"
 	takes 7 40 io throttling.iops-total=4 "read -q 0 1" "read -q 0 1" \
 		"write -q 0 1" "write -q 0 1" "read -q 0 1"
 	takes 16 60 io throttling.iops-total=4,throttling.iops-size=4k \
 		"read -q 0 32k" "read -q 0 1"
 	# a burst is not held up
-	takes 0 8 io throttling.bps-total=1M,throttling.bps-total-max=8M \
+	takes 0 14 io throttling.bps-total=1M,throttling.bps-total-max=8M \
 		"read -q 0 4M" "read -q 0 4M" "read -q 0 1k"
-	takes 0 8 io throttling.bps-total=1M,throttling.bps-total-max=8M,throttling.bps-total-max-length=4 \
+	takes 0 14 io throttling.bps-total=1M,throttling.bps-total-max=8M,throttling.bps-total-max-length=4 \
 		"read -q 0 512k" "read -q 0 1k"
 	takes 4 30 io throttling.bps-total=1M,throttling.bps-total-max=8M,throttling.bps-total-max-length=4 \
 		"read -q 0 8M" "read -q 0 1k"
