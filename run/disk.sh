@@ -101,7 +101,7 @@ drive() {
 			quote "$k=$v"; dk_words="$dk_words $q"
 			secret "-drive $k" "$v"; dk_words="$dk_words $q" ;;
 		aio|file.aio) only "-drive $k" "$v" threads ;;
-		throttling.*|bps*|iops*) limit ;;
+		throttling.*|bps*|iops*|group) limit ;;
 		*) bad_key -drive ;;
 		esac
 	done
