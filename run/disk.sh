@@ -158,7 +158,7 @@ drive() {
 limit() {
 	m=
 	case $k in
-	throttling.group|group) not_yet "-drive $k" ;;
+	throttling.group|group) not_yet "-drive $k=$v" ;;
 	throttling.*) l=${k#throttling.} ;;
 	iops_size) l=iops-size ;;
 	*_max_length) m=-max-length l=${k%_max_length} ;;
