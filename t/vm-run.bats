@@ -212,7 +212,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-device virtio-blk-pci,drive=x: the drive is in use already" \
 		-kernel k -drive if=none,id=x,file=d -device virtio-blk-pci,drive=x \
 		-device virtio-blk-pci,drive=x
-	refuse 2 "-drive file=nbd://h/x: not supported yet" -drive file=nbd://h/x
+	refuse 2 "-drive file=http://h/x: not supported yet" -drive file=http://h/x
 	refuse 2 "-cdrom: not supported yet" -cdrom d
 }
 
