@@ -43,7 +43,7 @@ CPU_SRC	= $(wildcard cpu/*.c cpu/x86/*.c cpu/host/*.c)
 CPU_OBJ	= $(call obj,$(CPU_SRC)) $(PLACED_OBJ)
 
 # ---- img, nbd, slirp, switch, mon
-IMG_SRC	= $(filter-out img/vm-img.c img/vm-io.c img/cmd-%.c,$(wildcard img/*.c))
+IMG_SRC	= $(filter-out img/vm-%.c img/cmd-%.c,$(wildcard img/*.c))
 NBD_SRC	= $(filter-out nbd/vm-nbd.c,$(wildcard nbd/*.c))
 SLIRP_SRC = $(wildcard slirp/*.c)
 SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
@@ -122,7 +122,7 @@ $(BIN)/vm-run: run/vm-run $(wildcard run/*)
 	$(if $(wildcard run/*.sh),install -m 644 $(wildcard run/*.sh) $(B)/share/vm/run/)
 $(BIN)/vm-img: $(B)/img/vm-img.o $(call obj,$(wildcard img/cmd-*.c)) $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
-$(BIN)/vm-io: $(B)/img/vm-io.o $(B)/libimg.a
+$(BIN)/vm-io: $(call obj,$(wildcard img/vm-io*.c)) $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)
 $(BIN)/vm-nbd: $(B)/nbd/vm-nbd.o $(B)/libnbd-server.a $(B)/libimg.a
 	$(link) $(LIBS_IMG) $(LIBS_BASE)

@@ -60,6 +60,22 @@ failed(struct imgerr *e, const char *name, char *why, size_t whylen)
 	return NULL;
 }
 
+/* The words of throttle=, as the image's. */
+static int
+limits(struct opts *to, const char *words, struct imgerr *e)
+{
+	struct opts o = { 0 };
+	char key[64];
+	int r = opts_text(&o, words, NULL, e);
+
+	for (struct optval *p = o.head; p && !r; p = p->next) {
+		snprintf(key, sizeof(key), "throttling.%s", p->key);
+		opts_set(to, key, p->val);
+	}
+	opts_free(&o);
+	return r;
+}
+
 static struct img *
 open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 {
@@ -82,7 +98,13 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	}
 	if (o->key)
 		opts_set(&w, "key-secret", o->key);
+	if (o->qkey)
+		opts_set(&w, "encrypt.key-secret", o->qkey);
 	if (o->image && opts_text(&w, o->image, NULL, e)) {
+		opts_free(&w);
+		return NULL;
+	}
+	if (o->throttle && limits(&w, o->throttle, e)) {
 		opts_free(&w);
 		return NULL;
 	}
@@ -91,14 +113,8 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 	if (o->zeroes)
 		opts_set(&w, "detect-zeroes", zero[o->zeroes]);
 	im = img_open(o->file, o->format, &w, fl, e);
-	if (im && im->probed && fl & IMG_RDWR)
-		fprintf(stderr, "WARNING: Image format was not specified for "
-		    "'%s' and probing guessed raw.\n"
-		    "         Automatically detecting the format is dangerous "
-		    "for raw images, write operations on block 0 will be "
-		    "restricted.\n"
-		    "         Specify the 'raw' format explicitly to remove the "
-		    "restrictions.\n", disk_name(o));
+	if (im)
+		img_guessed_warning(im);
 	return im;
 }
 

@@ -15,7 +15,9 @@ struct disk_opts {
 	const char	*image;		/* instead: driver options, a=b,c.d=e */
 	const char	*format;	/* NULL: probe */
 	const char	*secret;	/* -object secret,...: NULL or its words */
-	const char	*key;		/* its id, for the image */
+	const char	*key;		/* its id, for the image: luks, */
+	const char	*qkey;		/* and for qcow2 and qcow */
+	const char	*throttle;	/* limits: bps-total=N,iops-read=N ... */
 	bool		readonly, snapshot, cor, share_rw;
 	int		cache, discard, zeroes, locking, aio;
 };
@@ -35,7 +37,11 @@ extern const char *const disk_cache_values[], *const disk_discard_values[],
 	{ "secret", OPT_STR, DISK_O(st, m, secret), NULL, \
 	    "password: id=ID,file=FILE or data=TEXT", NULL }, \
 	{ "key-secret", OPT_STR, DISK_O(st, m, key), NULL, \
-	    "the id of it, for an encrypted image", NULL }, \
+	    "the id of it, for a luks image", NULL }, \
+	{ "encrypt.key-secret", OPT_STR, DISK_O(st, m, qkey), NULL, \
+	    "the same for an encrypted qcow2 or qcow image", NULL }, \
+	{ "throttle", OPT_STR, DISK_O(st, m, throttle), NULL, \
+	    "limits a second: bps-total=N,iops-read=N ...", NULL }, \
 	{ "readonly", OPT_BOOL, DISK_O(st, m, readonly), "off", \
 	    "refuse writes", NULL }, \
 	{ "snapshot", OPT_BOOL, DISK_O(st, m, snapshot), "off", \

@@ -13,6 +13,7 @@
  * `drain` waits until the workers hold nothing.
  *
  * #syscalls clone clone3 futex preadv2 pwritev fdatasync fallocate
+ * #syscalls sendto recvfrom
  */
 #include <errno.h>
 #include <pthread.h>

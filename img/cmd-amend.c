@@ -26,10 +26,10 @@ cmd_amend(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":ho:f:t:pq", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'o':
-			opts_text(&o, optarg, NULL, &e);
+			create_opts(&o, optarg);
 			any = true;
 			break;
 		case 'f': fmt = optarg; break;
@@ -75,8 +75,8 @@ cmd_amend(int argc, char **argv)
 		if (!k->name || !k->amend) {
 			fail("Invalid parameter '%s'", p->key);
 			if (k->name)
-				fail("This option is only supported for image "
-				    "creation");
+				fprintf(stderr, "This option is only supported "
+				    "for image creation\n");
 			goto out;
 		}
 	}

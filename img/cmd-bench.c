@@ -93,7 +93,7 @@ cmd_bench(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, ":hc:d:f:ni:o:qs:S:t:wU", lo,
 	    NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'c':
 			if (num("Invalid request count specified", optarg,

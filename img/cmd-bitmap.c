@@ -32,7 +32,7 @@ cmd_bitmap(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":b:f:F:g:h", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'b': sname = optarg; break;
 		case 'f': fmt = optarg; break;
@@ -54,11 +54,13 @@ cmd_bitmap(int argc, char **argv)
 			add |= c == O_ADD;
 			merge |= c == O_MERGE;
 		}
-	if (optind != argc - 2)
-		usage_error("Expecting filename and bitmap name");
 	if (!n) {
 		fail("Need at least one of --add, --remove, --clear, --enable, "
 		    "--disable, or --merge");
+		return 1;
+	}
+	if (optind != argc - 2) {
+		fail("Expecting filename and bitmap name");
 		return 1;
 	}
 	if (gran && !add) {

@@ -99,7 +99,7 @@ cmd_check(int argc, char **argv)
 
 	while ((ch = getopt_long(argc, argv, ":hf:r:T:qU", lo, NULL)) != -1)
 		switch (ch) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(ch, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'q': quiet = true; break;
@@ -112,8 +112,8 @@ cmd_check(int argc, char **argv)
 			else if (!strcmp(optarg, "all"))
 				fix = 2;
 			else
-				usage_error("--repair/-r expects 'leaks' or "
-				    "'all'");
+				usage_error("Unknown option value for -r "
+				    "(expecting 'leaks' or 'all'): %s", optarg);
 			break;
 		case O_OUT: out = output_arg(optarg); break;
 		case O_OBJ: object(optarg); break;

@@ -47,7 +47,7 @@ cmd_commit(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":f:ht:b:dpqr:", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 't': cache = optarg; break;

@@ -83,7 +83,7 @@ cmd_compare(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":hf:F:T:pqsU", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': f1 = optarg; break;
 		case 'F': f2 = optarg; break;
@@ -121,7 +121,7 @@ cmd_compare(int argc, char **argv)
 		goto out;
 	}
 	while (off < total) {
-		unsigned mask = IMG_DATA | IMG_ZERO;
+		unsigned mask = IMG_DATA | IMG_ZERO | IMG_ALLOC | IMG_MAPPED;
 
 		if (img_status(a, NULL, off, total - off, &s)) {
 			fail("Sector allocation test failed for %s", n1);

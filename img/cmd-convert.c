@@ -298,8 +298,9 @@ load_snapshot(struct img *im, const char *param)
 	int r;
 
 	if (!im->drv->snap_load) {
-		fail("Failed to load snapshot: Device '' does not support "
-		    "internal snapshots");
+		fail("Failed to load snapshot: Block format '%s' used by device "
+		    "'' does not support temporarily loading internal "
+		    "snapshots", im->drv->name);
 		return -1;
 	}
 	if (!strncmp(param, "snapshot.", 9)) {
@@ -316,6 +317,19 @@ load_snapshot(struct img *im, const char *param)
 		fail("Failed to load snapshot: %s", e.s);
 	opts_free(&o);
 	return r;
+}
+
+/* What it takes to open what these creation options make. */
+static void
+secrets(const struct opts *o, struct opts *to)
+{
+	for (const struct optval *p = o->head; p; p = p->next) {
+		size_t n = strlen(p->key);
+
+		if (!strcmp(p->key, "key-secret") || (n > 11 &&
+		    !strcmp(p->key + n - 11, ".key-secret")))
+			opts_set(to, p->key, p->val);
+	}
 }
 
 int
@@ -336,11 +350,12 @@ cmd_convert(int argc, char **argv)
 	const char *scache = "writeback", *snap = NULL, *bname = NULL;
 	const char *bfmt = NULL;
 	bool io = false, tio = false, tzero = false, bitmaps = false;
+	bool skip_broken = false;
 	bool sparse_said = false, nocreate = false, prog_on = false, wild = false;
 	int ch, flags = 0, sflags = 0, threads = 0, r = 1;
 	int64_t sparse = 4096, rate = 0;
 	struct conv c = { 0 };
-	struct opts o = { 0 };
+	struct opts o = { 0 }, to = { 0 };
 	struct imgerr e;
 	const struct img_driver *d = NULL;
 	struct img *b = NULL;
@@ -349,7 +364,7 @@ cmd_convert(int argc, char **argv)
 	while ((ch = getopt_long(argc, argv, ":hf:O:B:CcF:o:l:S:pt:T:qnm:WUr:",
 	    lo, NULL)) != -1)
 		switch (ch) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(ch, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'O': ofmt = optarg; break;
@@ -357,7 +372,7 @@ cmd_convert(int argc, char **argv)
 		case 'F': bfmt = optarg; break;
 		case 'C': c.offload = true; break;
 		case 'c': c.compressed = true; break;
-		case 'o': opts_text(&o, optarg, NULL, &e); break;
+		case 'o': create_opts(&o, optarg); break;
 		case 'l': snap = optarg; break;
 		case 'S':
 			sparse = size_arg("buffer size for sparse output",
@@ -365,10 +380,10 @@ cmd_convert(int argc, char **argv)
 			if (sparse < 0)
 				return 1;
 			sparse_said = true;
-			if (sparse & 511 || sparse > INT32_MAX) {
+			if (sparse & 511 || sparse > 16 << 20) {
 				fail("Invalid buffer size for sparse output "
 				    "specified. Valid sizes are multiples of "
-				    "512 up to 2147483136. Select 0 to disable "
+				    "512 up to 16777216. Select 0 to disable "
 				    "sparse detection (fully allocates "
 				    "output).");
 				return 1;
@@ -402,7 +417,7 @@ cmd_convert(int argc, char **argv)
 		case O_TZ: tzero = true; break;
 		case O_SALV: c.salvage = true; break;
 		case O_BM: bitmaps = true; break;
-		case O_SKIP: break;
+		case O_SKIP: skip_broken = true; break;
 		}
 	if (opts_peek(&o, "help"))
 		return print_create_help(ofmt, optind < argc ?
@@ -437,6 +452,12 @@ cmd_convert(int argc, char **argv)
 	out = argv[argc - 1];
 	c.src = calloc((size_t)c.nsrc, sizeof(*c.src));
 	c.base = calloc((size_t)c.nsrc, sizeof(*c.base));
+	if (skip_broken && !bitmaps) {
+		fail("Use of --skip-broken-bitmaps requires --bitmaps");
+		goto out;
+	}
+	/* who writes to a source destroys what is read from it */
+	sflags |= IMG_NOWRITERS | IMG_NORESIZERS;
 	for (int i = 0; i < c.nsrc; i++) {
 		c.src[i] = cmd_open(io, argv[optind + i], fmt, sflags,
 		    c.quiet);
@@ -464,6 +485,11 @@ cmd_convert(int argc, char **argv)
 			    "creation", ofmt);
 			goto out;
 		}
+		if (!img_protocol(out, &known)->create) {
+			fail("Protocol driver '%s' does not support image "
+			    "creation", img_protocol(out, &known)->name);
+			goto out;
+		}
 		if (check_opts(&o, d, img_protocol(out, &known), &e)) {
 			fail("%s", e.s);
 			goto out;
@@ -480,8 +506,8 @@ cmd_convert(int argc, char **argv)
 			goto out;
 		}
 		if (bname && !bfmt) {
-			fail("backing file requires specifying a backing "
-			    "format explicitly");
+			fail("Use of backing file requires explicit backing "
+			    "format");
 			goto out;
 		}
 	}
@@ -513,17 +539,28 @@ cmd_convert(int argc, char **argv)
 			fail("Compression not supported for this file format");
 			goto out;
 		}
+		if (opts_peek(&o, "encryption") ||
+		    opts_peek(&o, "encrypt.format")) {
+			fail("Compression and encryption not supported at the "
+			    "same time");
+			goto out;
+		}
 		if (pre && strcmp(pre, "off")) {
 			fail("Compression and preallocation not supported at "
 			    "the same time");
 			goto out;
 		}
 	}
+	if (bitmaps && !c.src[0]->drv->bm_op) {
+		fail("Source lacks bitmap support");
+		goto out;
+	}
 	if (bitmaps && d && !d->bm_op) {
 		fail("Format driver '%s' does not support bitmaps", ofmt);
 		goto out;
 	}
 	if (!nocreate) {
+		secrets(&o, &to);
 		if (!opts_peek(&o, "size"))
 			opts_setf(&o, "size", "%llu",
 			    (unsigned long long)c.total);
@@ -538,7 +575,7 @@ cmd_convert(int argc, char **argv)
 		fail("Invalid cache option: %s", cache);
 		goto out;
 	}
-	c.dst = cmd_open(tio, out, tio ? NULL : ofmt, flags, c.quiet);
+	c.dst = cmd_open_with(tio, out, tio ? NULL : ofmt, &to, flags);
 	if (!c.dst)
 		goto out;
 	if (c.total > c.dst->size && nocreate) {
@@ -587,5 +624,6 @@ out:
 	free(c.src);
 	free(c.base);
 	opts_free(&o);
+	opts_free(&to);
 	return r;
 }

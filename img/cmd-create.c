@@ -30,8 +30,14 @@ create_image(const char *file, const char *fmt, const char *back,
 	if (!d->create)
 		return err_set(e, ENOTSUP, "Format driver '%s' does not support "
 		    "image creation", fmt);
+	if (!p->create)
+		return err_set(e, ENOTSUP, "Protocol driver '%s' does not "
+		    "support image creation", p->name);
 	if (check_opts(o, d, p, e))
 		return -1;
+	if (size >= 0 && opts_peek(o, "size"))
+		return err_set(e, EINVAL, "The image size must be specified "
+		    "only once");
 	if (size >= 0)
 		opts_setf(o, "size", "%lld", (long long)size);
 	if (back) {
@@ -54,7 +60,7 @@ create_image(const char *file, const char *fmt, const char *back,
 	if (bf && !strcmp(bf, file))
 		return err_set(e, EINVAL, "Error: Trying to create an image with "
 		    "the same filename as the backing file");
-	if (ff && !img_driver_find(ff))
+	if (ff && (!bf || unsafe) && !img_driver_find(ff))
 		return err_set(e, EINVAL, "Unknown backing file format '%s'",
 		    ff);
 	if (bf && !unsafe) {
@@ -110,12 +116,12 @@ cmd_create(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":F:b:f:ho:qu", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'F': bfmt = optarg; break;
 		case 'b': back = optarg; break;
 		case 'f': fmt = optarg; break;
-		case 'o': opts_text(&o, optarg, NULL, &e); break;
+		case 'o': create_opts(&o, optarg); break;
 		case 'q': quiet = true; break;
 		case 'u': unsafe = true; break;
 		case O_OBJ: object(optarg); break;

@@ -37,7 +37,7 @@ cmd_dd(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":hf:O:U", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'O': ofmt = optarg; break;
@@ -78,7 +78,7 @@ cmd_dd(int argc, char **argv)
 	if (!(a = cmd_open(io, in, fmt, flags, false)))
 		return 1;
 	if (!(d = img_driver_find(ofmt))) {
-		fail("Unknown file format '%s'", ofmt);
+		fail("Unknown file format");
 		goto out;
 	}
 	if (!d->create) {

@@ -120,6 +120,8 @@ human(struct img *im)
 	}
 }
 
+extern const struct img_driver drv_raw;
+
 static struct js *
 json(struct img *im)
 {
@@ -132,7 +134,7 @@ json(struct img *im)
 	js_int(o, "virtual-size", (int64_t)im->size);
 	if (a >= 0)
 		js_int(o, "actual-size", a);
-	if (!im->drv->terse)
+	if (!im->drv->terse && !(im->drv == &drv_raw && im->file->drv->terse))
 		js_bool(o, "dirty-flag", im->dirty);
 	if (im->encrypted)
 		js_bool(o, "encrypted", true);
@@ -166,7 +168,7 @@ cmd_info(int argc, char **argv)
 		{ "object", 1, 0, O_OBJ }, { "image-opts", 0, 0, O_IO },
 		{ "force-share", 0, 0, 'U' }, { 0 }
 	};
-	const char *fmt = NULL, *bf = NULL;
+	const char *fmt = NULL, *bf = NULL, *outarg = NULL;
 	bool chain = false, io = false, first = true;
 	int c, out = OUT_HUMAN, flags = IMG_NOBACKING | IMG_NOIO, depth = 0;
 	struct js *list = js_new(JLIST);
@@ -175,17 +177,19 @@ cmd_info(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":hf:U", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'U': flags |= IMG_SHARE; break;
-		case O_OUT: out = output_arg(optarg); break;
+		case O_OUT: outarg = optarg; break;
 		case O_CHAIN: chain = true; break;
 		case O_OBJ: object(optarg); break;
 		case O_IO: io = true; break;
 		}
 	if (optind != argc - 1)
 		usage_error("Expecting one image file name");
+	if (outarg)
+		out = output_arg(outarg);
 	name = strdup(argv[optind]);
 	while (name) {
 		for (int i = 0; i < depth; i++)

@@ -98,7 +98,7 @@ cmd_map(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":f:s:l:hU", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'U': flags |= IMG_SHARE; break;
@@ -145,7 +145,10 @@ cmd_map(int argc, char **argv)
 		cur = e;
 		any = true;
 	}
-	if (any && print(&cur, NULL, out))
+	/* where there is nothing, a line about nothing */
+	if (!any)
+		cur.off = (uint64_t)start;
+	if (print(&cur, NULL, out))
 		goto out;
 	if (out == OUT_JSON)
 		printf("]\n");

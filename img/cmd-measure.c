@@ -28,11 +28,11 @@ cmd_measure(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "hf:l:o:O:U", lo, NULL)) != -1)
 		switch (c) {
-		case '?': bad_option(argv);
+		case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'l': snap = optarg; break;
-		case 'o': opts_text(&o, optarg, NULL, &e); break;
+		case 'o': create_opts(&o, optarg); break;
 		case 'O': ofmt = optarg; break;
 		case 'U': flags |= IMG_SHARE; break;
 		case O_OUT: out = output_arg(optarg); break;
@@ -51,7 +51,7 @@ cmd_measure(int argc, char **argv)
 	if (argc - optind == 1)
 		file = argv[optind];
 	if (!file && (io || fmt || snap)) {
-		fail("--image-opts, -f, and -l can only be used with a filename "
+		fail("--image-opts, -f, and -l require a filename "
 		    "argument.");
 		return 1;
 	}

@@ -30,7 +30,7 @@ cmd_rebase(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, ":hf:F:b:upt:T:qU", lo, NULL)) !=
 	    -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'F': bfmt = optarg; break;
@@ -73,20 +73,25 @@ cmd_rebase(int argc, char **argv)
 		    bname ? bname : "", "Operation not supported");
 		goto out;
 	}
-	if (!unsafe) {
-		if (bname && *bname) {
-			char *path = img_backing_path(im->filename, bname);
+	if (!unsafe && bname && *bname) {
+		char *path = img_backing_path(im->filename, bname);
 
-			if (bfmt)
-				opts_set(&o, "driver", bfmt);
-			nb = img_open(path, NULL, &o, sflags, &e);
-			free(path);
-			if (!nb) {
-				fail("Could not open new backing file '%s': %s",
-				    bname, e.s);
-				goto out;
-			}
+		if (bfmt)
+			opts_set(&o, "driver", bfmt);
+		nb = img_open(path, NULL, &o, sflags, &e);
+		free(path);
+		if (!nb) {
+			fail("Could not open new backing file '%s': %s", bname,
+			    e.s);
+			goto out;
 		}
+	}
+	if (bname && *bname && !bfmt) {
+		fail("Could not change the backing file to '%s': backing format "
+		    "must be specified", bname);
+		goto out;
+	}
+	if (!unsafe) {
 		a = malloc(CHUNK);
 		b = malloc(CHUNK);
 		if (!a || !b) {

@@ -32,7 +32,7 @@ cmd_resize(int argc, char **argv)
 	size = argv[--argc];
 	while ((c = getopt_long(argc, argv, ":f:hq", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'f': fmt = optarg; break;
 		case 'q': quiet = true; break;

@@ -28,7 +28,7 @@ cmd_snapshot(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, ":la:c:d:hqU", lo, NULL)) != -1)
 		switch (c) {
-		case ':': case '?': bad_option(argv);
+		case ':': case '?': bad_option(c, argv);
 		case 'h': help();
 		case 'l': case 'a': case 'c': case 'd':
 			if (op)

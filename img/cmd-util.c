@@ -54,9 +54,12 @@ usage_error(const char *fmt, ...)
 }
 
 void
-bad_option(char **argv)
+bad_option(int c, char **argv)
 {
-	usage_error("unrecognized option '%s'", argv[optind - 1]);
+	const char *s = argv[optind - 1];
+
+	usage_error(c == ':' ? "missing argument for option '%s'" :
+	    "unrecognized option '%s'", s);
 }
 
 void
@@ -144,12 +147,39 @@ object(const char *def)
 	}
 }
 
+void
+create_opts(struct opts *o, const char *s)
+{
+	size_t n = strlen(s), commas = 0;
+	struct imgerr e;
+
+	/* ",," is a comma of a value */
+	while (commas < n && s[n - 1 - commas] == ',')
+		commas++;
+	if (!n || *s == ',' || commas % 2) {
+		fail("Invalid option list: %s", s);
+		exit(1);
+	}
+	if (opts_text(o, s, NULL, &e)) {
+		fail("%s", e.s);
+		exit(1);
+	}
+}
+
 struct img *
 cmd_open(bool image_opts, const char *name, const char *fmt, int flags,
     bool quiet)
 {
-	struct imgerr e;
 	struct opts o = { 0 };
+
+	return cmd_open_with(image_opts, name, fmt, &o, flags);
+}
+
+struct img *
+cmd_open_with(bool image_opts, const char *name, const char *fmt,
+    struct opts *o, int flags)
+{
+	struct imgerr e;
 	struct img *im;
 
 	if (image_opts) {
@@ -162,25 +192,18 @@ cmd_open(bool image_opts, const char *name, const char *fmt, int flags,
 			    "node-name='%s'", name, name, name);
 			return NULL;
 		}
-		if (opts_text(&o, name, NULL, &e)) {
+		if (opts_text(o, name, NULL, &e)) {
 			fail("%s", e.s);
 			return NULL;
 		}
-		im = img_open(NULL, NULL, &o, flags, &e);
+		im = img_open(NULL, NULL, o, flags, &e);
 	} else
-		im = img_open(name, fmt, NULL, flags, &e);
+		im = img_open(name, fmt, o, flags, &e);
 	if (!im) {
 		fail("Could not open '%s': %s", name, e.s);
 		return NULL;
 	}
-	if (im->probed && flags & IMG_RDWR)
-		fprintf(stderr, "WARNING: Image format was not specified for "
-		    "'%s' and probing guessed raw.\n"
-		    "         Automatically detecting the format is dangerous "
-		    "for raw images, write operations on block 0 will be "
-		    "restricted.\n"
-		    "         Specify the 'raw' format explicitly to remove the "
-		    "restrictions.\n", im->file->filename);
+	img_guessed_warning(im);
 	return im;
 }
 
@@ -190,28 +213,20 @@ size_arg(const char *name, const char *s, int64_t min, int64_t max)
 	uint64_t v;
 
 	if (size_parse(s, 'B', &v)) {
-		if (errno == ERANGE) {
-			fail("Value '%s' is out of range for parameter '%s'", s,
-			    name);
-			return -1;
-		}
+		if (errno == ERANGE)
+			goto range;
 		fail("Invalid %s specified. You may use k, M, G, T, P or E "
 		    "suffixes for", name);
 		fail("kilobytes, megabytes, gigabytes, terabytes, petabytes "
 		    "and exabytes.");
 		return -1;
 	}
-	if ((int64_t)v < min || v > (uint64_t)max) {
-		if (max == INT64_MAX)
-			fail("Invalid %s specified. Must be between %lld bytes "
-			    "and %lld bytes.", name, (long long)min,
-			    (long long)max);
-		else
-			fail("Invalid %s specified. Must be between %lld and "
-			    "%lld.", name, (long long)min, (long long)max);
-		return -1;
-	}
-	return (int64_t)v;
+	if ((int64_t)v >= min && v <= (uint64_t)max)
+		return (int64_t)v;
+range:
+	fail("Invalid %s specified. Must be between %lld and %lld.", name,
+	    (long long)min, (long long)max);
+	return -1;
 }
 
 static const char *const type_name[] = {
@@ -331,59 +346,64 @@ check_opts(const struct opts *o, const struct img_driver *d,
 
 /* qcow2's options are shown in this order, others' as they are listed. */
 static const char *const order[] = {
+	"encryption", "encrypt.format", "encrypt.key-secret",
+	"encrypt.cipher-alg", "encrypt.cipher-mode", "encrypt.ivgen-alg",
+	"encrypt.ivgen-hash-alg", "encrypt.hash-alg", "encrypt.iter-time",
 	"cluster_size", "extended_l2", "preallocation", "compression_type",
 	"size", "compat", "backing_file", "backing_fmt", "data_file",
 	"data_file_raw", "lazy_refcounts", "refcount_bits",
 };
 
+static bool
+listed(const char *name)
+{
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
+		if (!strcmp(order[i], name))
+			return true;
+	return false;
+}
+
+static void
+put_option(FILE *f, const struct opts *o, const struct opt_desc *k)
+{
+	const char *v = k ? opts_peek(o, k->name) : NULL, *q;
+	struct opts one = { 0 };
+	uint64_t n;
+	bool b;
+
+	if (!k || (!v && !(v = k->dflt)))
+		return;
+	opts_set(&one, k->name, v);
+	if (k->type == VAL_SIZE) {
+		opts_size(&one, k->name, 0, &n, NULL);
+		fprintf(f, " %s=%llu", k->name, (unsigned long long)n);
+	} else if (k->type == VAL_BOOL) {
+		opts_bool(&one, k->name, false, &b, NULL);
+		fprintf(f, " %s=%s", k->name, b ? "on" : "off");
+	} else {
+		q = strpbrk(v, " ',\\\"") ? "\"" : "";
+		fprintf(f, " %s=%s%s%s", k->name, q, v, q);
+	}
+	opts_free(&one);
+}
+
 void
 create_line(FILE *f, const char *file, const char *fmt, struct opts *o)
 {
 	const struct img_driver *d = img_driver_find(fmt), *p;
+	bool known, ordered = !strcmp(fmt, "qcow2");
 	const struct opt_desc *k;
-	bool known;
 
 	p = img_protocol(file, &known);
 	fprintf(f, "Formatting '%s', fmt=%s", file, fmt);
-	for (int pass = strcmp(fmt, "qcow2") != 0; pass < 2; pass++)
-		for (size_t i = 0; pass == 0 ? i < sizeof(order) /
-		    sizeof(order[0]) : d->opts && d->opts[i].name; i++) {
-			const char *name = pass ? d->opts[i].name : order[i];
-			const char *v;
-			uint64_t n;
-			bool b, listed = false;
-
-			for (size_t j = 0; pass && !strcmp(fmt, "qcow2") &&
-			    j < sizeof(order) /
-			    sizeof(order[0]); j++)
-				if (!strcmp(order[j], name))
-					listed = true;
-			if (listed)
-				continue;
-			k = desc(d, name);
-			if (!k)
-				k = desc(p, name);
-			v = opts_peek(o, name);
-			if (!k || (!v && !(v = k->dflt)))
-				continue;
-			struct opts one = { 0 };
-
-			opts_set(&one, name, v);
-			if (k->type == VAL_SIZE) {
-				opts_size(&one, name, 0, &n, NULL);
-				fprintf(f, " %s=%llu", name,
-				    (unsigned long long)n);
-			} else if (k->type == VAL_BOOL) {
-				opts_bool(&one, name, false, &b, NULL);
-				fprintf(f, " %s=%s", name, b ? "on" : "off");
-			} else {
-				const char *q = strpbrk(v, " ',\\\"") ? "\"" :
-				    "";
-
-				fprintf(f, " %s=%s%s%s", name, q, v, q);
-			}
-			opts_free(&one);
-		}
+	for (size_t i = 0; ordered && i < sizeof(order) / sizeof(order[0]); i++)
+		put_option(f, o, desc(d, order[i]));
+	for (k = d->opts; k && k->name; k++)
+		if (!ordered || !listed(k->name))
+			put_option(f, o, k);
+	for (k = p->opts; k && k->name; k++)
+		if (!desc(d, k->name))
+			put_option(f, o, k);
 	putc('\n', f);
 }
 

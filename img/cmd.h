@@ -17,15 +17,20 @@ void	warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void	usage_error(const char *fmt, ...)
 	    __attribute__((format(printf, 1, 2), noreturn));
 /* For getopt's ':' and '?'; exits. */
-void	bad_option(char **argv) __attribute__((noreturn));
+void	bad_option(int c, char **argv) __attribute__((noreturn));
 void	help(void) __attribute__((noreturn));
 /* Parse "none", "writeback", ... into flags; -1 if unknown. */
 int	cache_flags(const char *mode, int *flags);
 /* --object; exits on error. */
 void	object(const char *def);
 /* Open and complain; `name` may be options (image_opts). */
+/* The words of -o; ends the program if they are none. */
+void	create_opts(struct opts *, const char *);
 struct img *cmd_open(bool image_opts, const char *name, const char *fmt,
 	    int flags, bool quiet);
+/* With these options too; they are consumed. */
+struct img *cmd_open_with(bool image_opts, const char *name, const char *fmt,
+	    struct opts *, int flags);
 /* Size argument, with qemu-img's complaints; -1 or bytes. */
 int64_t	size_arg(const char *name, const char *s, int64_t min, int64_t max);
 int	print_create_help(const char *fmt, const char *file, bool amend);

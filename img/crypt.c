@@ -30,7 +30,7 @@ static const struct { const char *name; int md; } hashes[] = {
 	{ "sha512", GCRY_MD_SHA512 }, { "ripemd160", GCRY_MD_RMD160 },
 };
 enum { NALG = sizeof(algs) / sizeof(algs[0]),
-	NHASH = sizeof(hashes) / sizeof(hashes[0]) };
+	NHASH = sizeof(hashes) / sizeof(hashes[0]), STEP = 1 << 20 };
 
 struct handle {
 	gcry_cipher_hd_t data, iv;
@@ -38,6 +38,7 @@ struct handle {
 };
 
 struct crypt {
+	pthread_rwlock_t rmw;	/* alone to change a part of a sector */
 	pthread_mutex_t	lock;
 	struct handle	*idle;
 	int		alg, mode, iv_alg;	/* iv_alg 0: not essiv */
@@ -221,6 +222,7 @@ crypt_new(const char *cipher, const char *mode, const uint8_t *key, size_t nkey,
 		return NULL;
 	}
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_rwlock_init(&c->rmw, NULL);
 	if (alg && nkey <= CRYPT_KEY_MAX) {
 		memcpy(c->key, key, nkey);
 		c->nkey = nkey;
@@ -251,6 +253,7 @@ crypt_free(struct crypt *c)
 		free(h);
 	}
 	pthread_mutex_destroy(&c->lock);
+	pthread_rwlock_destroy(&c->rmw);
 	explicit_bzero(c, sizeof(*c));
 	free(c);
 }
@@ -283,4 +286,108 @@ crypt_sectors(struct crypt *c, bool enc, uint64_t sector, uint8_t *p, size_t n)
 	if (bad)
 		errno = EIO;
 	return bad ? -1 : 0;
+}
+
+int
+crypt_pread(struct crypt *c, struct img *f, void *v, size_t n, uint64_t off,
+    uint64_t num)
+{
+	uint64_t lo = rdown(off, CRYPT_SECTOR), k;
+	uint64_t hi = rup(off + n, CRYPT_SECTOR);
+	uint8_t *b, *p = v;
+	int r = 0;
+
+	if (!c) {
+		errno = EACCES;
+		return -1;
+	}
+	if (!(b = malloc(umin(hi - lo, STEP))))
+		return -1;
+	for (num -= off; lo < hi && !r; lo += k) {
+		uint64_t from = umax(lo, off), to;
+
+		k = umin(hi - lo, STEP);
+		to = umin(lo + k, off + n);
+		r = img_pread_backing(f, b, k, lo);
+		if (!r)
+			r = crypt_sectors(c, false, (lo + num) / CRYPT_SECTOR,
+			    b, k);
+		if (!r)
+			memcpy(p + (from - off), b + (from - lo), to - from);
+	}
+	free(b);
+	return r;
+}
+
+int
+crypt_pwrite(struct crypt *c, struct img *f, const void *v, size_t n,
+    uint64_t off, uint64_t num)
+{
+	uint64_t lo = rdown(off, CRYPT_SECTOR), k;
+	uint64_t hi = rup(off + n, CRYPT_SECTOR);
+	const uint8_t *p = v;
+	uint8_t *b;
+	int r = 0;
+
+	if (!c) {
+		errno = EACCES;
+		return -1;
+	}
+	if (!(b = malloc(umin(hi - lo, STEP))))
+		return -1;
+	if ((off | n) % CRYPT_SECTOR)
+		pthread_rwlock_wrlock(&c->rmw);
+	else
+		pthread_rwlock_rdlock(&c->rmw);
+	for (num -= off; lo < hi && !r; lo += k) {
+		uint64_t from = umax(lo, off), to, last;
+
+		k = umin(hi - lo, STEP);
+		to = umin(lo + k, off + n);
+		last = lo + k - CRYPT_SECTOR;
+		/* a part of a sector: the rest of it as it was */
+		if (from != lo)
+			r = crypt_pread(c, f, b, CRYPT_SECTOR, lo, lo + num);
+		if (!r && to != lo + k && (last > lo || from == lo))
+			r = crypt_pread(c, f, b + (last - lo), CRYPT_SECTOR,
+			    last, last + num);
+		memcpy(b + (from - lo), p + (from - off), to - from);
+		if (!r)
+			r = crypt_sectors(c, true, (lo + num) / CRYPT_SECTOR, b,
+			    k);
+		if (!r)
+			r = img_pwrite(f, b, k, lo, 0);
+	}
+	pthread_rwlock_unlock(&c->rmw);
+	free(b);
+	return r;
+}
+
+/* ---------------------------------------------------------------- passwords */
+
+struct crypt *
+crypt_legacy(const char *pw, struct imgerr *e)
+{
+	uint8_t key[16] = { 0 };
+	struct crypt *c;
+
+	memcpy(key, pw, umin(strlen(pw), sizeof(key)));
+	c = crypt_new("aes", "cbc-plain64", key, sizeof(key), e);
+	explicit_bzero(key, sizeof(key));
+	return c;
+}
+
+const char *
+crypt_password(struct opts *o, const char *prefix, struct imgerr *e)
+{
+	const char *id = opts_get(o, "key-secret"), *pw;
+
+	if (!id) {
+		err_set(e, EINVAL, "Parameter '%skey-secret' is required for "
+		    "cipher", prefix);
+		return NULL;
+	}
+	if (!(pw = img_secret(id)))
+		err_set(e, ENOENT, "No secret with id '%s'", id);
+	return pw;
 }

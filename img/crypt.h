@@ -17,6 +17,17 @@ void	crypt_free(struct crypt *);
 /* In place, whole sectors, the first has this number.  Any thread.  -1 EIO. */
 int	crypt_sectors(struct crypt *, bool encrypt, uint64_t sector, uint8_t *,
 	    size_t n);
+/* Any bytes at `off` of a file whose sectors have the numbers of byte `num` on;
+ * `off` and `num` are the same within a sector.  A NULL crypt is EACCES. */
+int	crypt_pread(struct crypt *, struct img *, void *, size_t, uint64_t off,
+	    uint64_t num);
+int	crypt_pwrite(struct crypt *, struct img *, const void *, size_t,
+	    uint64_t off, uint64_t num);
+/* What QEMU called "aes" before it had LUKS: AES-128-CBC, plain64, and the first
+ * 16 bytes of the password are the key. */
+struct crypt *crypt_legacy(const char *password, struct imgerr *);
+/* The secret that option `prefix`key-secret names, or NULL. */
+const char *crypt_password(struct opts *, const char *prefix, struct imgerr *);
 /* "aes-256", from the cipher and the bytes of a key; NULL: there is none. */
 const char *crypt_alg(const char *cipher, bool xts, size_t nkey);
 /* The reverse; false: unknown. */

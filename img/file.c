@@ -123,7 +123,8 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 	if (fstat(f->fd, &st))
 		goto bad;
 	if (S_ISDIR(st.st_mode)) {
-		err_set(e, EISDIR, "Could not open '%s': Is a directory", name);
+		err_set(e, EISDIR, "'%s' driver requires '%s' to be a regular "
+		    "file", im->drv->name, name);
 		goto out;
 	}
 	f->dev = S_ISBLK(st.st_mode);
@@ -349,7 +350,7 @@ file_create(const char *name, struct opts *o, struct imgerr *e)
 	if (fd < 0)
 		return err_set(e, errno, "Could not create '%s': %m", name);
 	/* whoever uses the file now keeps what is in it */
-	if (lock_file(fd, PERM_WRITE | PERM_RESIZE, 0, name, e) < 0)
+	if (lock_file(fd, PERM_WRITE | PERM_RESIZE, PERM_RESIZE, name, e) < 0)
 		goto out;
 	if (ftruncate(fd, 0)) {
 		err_set(e, errno, "Could not resize file: %m");

@@ -199,6 +199,7 @@ struct img_measure {
 struct img;
 struct img_driver {
 	const char	*name;
+	const char	*schemes;	/* words before ':' besides the name */
 	bool		protocol;
 	bool		backing;	/* supports backing images */
 	bool		late;		/* IMG_LATER works */
@@ -280,6 +281,7 @@ struct img {
 	bool		broken;		/* must not be written */
 	bool		detect_zero, detect_unmap;
 	bool		auto_ro;	/* read-only where it must be */
+	struct throttle	*throttle;
 	pthread_rwlock_t cor;		/* IMG_COR: writers share it, a copy
 					 * into this layer has it alone */
 	struct img	*file, *data, *backing;
@@ -298,6 +300,8 @@ const struct img_driver *img_protocol(const char *filename, bool *known);
  * it is consumed (freed) in any case. */
 struct img *img_open(const char *filename, const char *fmt, struct opts *opts,
 	    int flags, struct imgerr *);
+/* QEMU's words on stderr, if it is writable and was taken for raw by guessing. */
+void	img_guessed_warning(const struct img *);
 /* Open the child `name` of a format node: options "name.*" or `filename`. */
 struct img *img_open_child(struct img *, struct opts *, const char *name,
 	    const char *filename, bool format, int flags, struct imgerr *);
@@ -325,6 +329,11 @@ int	img_preadv(struct img *, const struct iovec *, unsigned n, uint64_t off,
 	    int flags);
 int	img_pwritev(struct img *, const struct iovec *, unsigned n,
 	    uint64_t off, int flags);
+/* For protocols whose requests have one part: a vector by way of a buffer. */
+int	img_bounce_read(struct img *, const struct iovec *, unsigned n,
+	    uint64_t off, int flags);
+int	img_bounce_write(struct img *, const struct iovec *, unsigned n,
+	    uint64_t off, int flags);
 /* Bytes of a vector; copies between one, from byte `skip` on, and memory. */
 uint64_t vec_len(const struct iovec *, unsigned n);
 void	vec_get(const struct iovec *, unsigned n, uint64_t skip, void *,
@@ -333,6 +342,8 @@ void	vec_put(const struct iovec *, unsigned n, uint64_t skip, const void *,
 	    size_t);
 int	img_pwritec(struct img *, const void *, size_t, uint64_t off);
 int	img_zero(struct img *, uint64_t off, uint64_t len, int flags);
+/* For a driver's zero(): the hard way, unless IMG_NOFALLBACK forbids it. */
+int	img_write_zeros(struct img *, uint64_t off, uint64_t len, int flags);
 int	img_discard(struct img *, uint64_t off, uint64_t len);
 int	img_flush(struct img *);
 /* Have the host's kernel copy, if both ends are stretches of files; ENOTSUP if
@@ -368,6 +379,10 @@ int	aio_parse(const char *, struct imgerr *);
  * written.  NULL: `base` is still the caller's. */
 struct img *img_temporary(struct img *base, struct imgerr *);
 
+/* A protocol's create() where nothing can be made: what is there must be large
+ * enough, and loses its first sector. */
+int	img_create_existing(const char *filename, struct opts *,
+	    struct imgerr *);
 /* For formats' create: make `name` of `size` bytes with its protocol and open
  * that for writing, without flushes. */
 struct img *img_create_file(const char *name, uint64_t size, struct opts *,

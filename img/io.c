@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "img.h"
+#include "throttle.h"
 
 static bool
 inside(struct img *im, uint64_t off, uint64_t n)
@@ -135,6 +135,7 @@ img_pread(struct img *im, void *p, size_t n, uint64_t off)
 		return -1;
 	if (!n)
 		return 0;
+	throttle_wait(im->throttle, false, n);
 	if (copies(im))
 		return copy_on_read(im, p, n, off);
 	return im->drv->pread(im, p, n, off);
@@ -180,6 +181,7 @@ img_pwrite(struct img *im, const void *p, size_t n, uint64_t off, int flags)
 	if (im->detect_zero && is_zero(p, n))
 		return img_zero(im, off, n, flags | (im->detect_unmap ?
 		    IMG_MAYUNMAP : 0));
+	throttle_wait(im->throttle, true, n);
 	write_begins(im);
 	return done(im, write_ends(im, im->drv->pwrite(im, p, n, off)), flags);
 }
@@ -245,7 +247,7 @@ bounce(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 
 	if (n == 1)
 		return wr ? img_pwrite(im, v->iov_base, len, off, flags) :
-		    img_pread(im, v->iov_base, len, off);
+		    img_pread_backing(im, v->iov_base, len, off);
 	if (posix_memalign((void **)&b, 4096, umin(len, most))) {
 		errno = ENOMEM;
 		return -1;
@@ -255,11 +257,31 @@ bounce(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 		if (wr) {
 			vec_get(v, n, at, b, k);
 			r = img_pwrite(im, b, k, off + at, flags);
-		} else if (!(r = img_pread(im, b, k, off + at)))
+		} else if (!(r = img_pread_backing(im, b, k, off + at)))
 			vec_put(v, n, at, b, k);
 	}
 	free(b);
 	return r;
+}
+
+int
+img_bounce_read(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
+    int flags)
+{
+	if (!(flags & IMG_NOWAIT))
+		return bounce(im, v, n, off, false, flags);
+	errno = EAGAIN;
+	return -1;
+}
+
+int
+img_bounce_write(struct img *im, const struct iovec *v, unsigned n,
+    uint64_t off, int flags)
+{
+	if (!(flags & IMG_NOWAIT))
+		return bounce(im, v, n, off, true, flags);
+	errno = EAGAIN;
+	return -1;
 }
 
 int
@@ -272,11 +294,14 @@ img_preadv(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 		return -1;
 	if (!len)
 		return 0;
-	if (im->drv->preadv && !copies(im))
-		return im->drv->preadv(im, v, n, off, flags);
-	if (flags & IMG_NOWAIT) {
+	if (flags & IMG_NOWAIT && (!im->drv->preadv || copies(im) ||
+	    im->throttle)) {
 		errno = EAGAIN;
 		return -1;
+	}
+	if (im->drv->preadv && !copies(im)) {
+		throttle_wait(im->throttle, false, len);
+		return im->drv->preadv(im, v, n, off, flags);
 	}
 	return bounce(im, v, n, off, false, flags);
 }
@@ -288,7 +313,8 @@ img_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 	int fl = flags & ~IMG_NOWAIT;
 
 	if (flags & IMG_NOWAIT && (!im->drv->pwritev || im->detect_zero ||
-	    copies(im) || fl & IMG_FUA || im->flags & IMG_WRTHROUGH)) {
+	    copies(im) || fl & IMG_FUA || im->flags & IMG_WRTHROUGH ||
+	    im->throttle)) {
 		errno = EAGAIN;
 		return -1;
 	}
@@ -300,6 +326,7 @@ img_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
 	}
 	if (!inside(im, off, vec_len(v, n)))
 		return -1;
+	throttle_wait(im->throttle, true, vec_len(v, n));
 	return done(im, im->drv->pwritev(im, v, n, off, flags), fl);
 }
 
@@ -316,14 +343,34 @@ img_pwritec(struct img *im, const void *p, size_t n, uint64_t off)
 	}
 	if (!inside(im, off, n))
 		return -1;
+	throttle_wait(im->throttle, true, n);
 	return im->drv->pwritec(im, p, n, off);
+}
+
+int
+img_write_zeros(struct img *im, uint64_t off, uint64_t len, int flags)
+{
+	static const uint8_t z[65536];
+
+	if (flags & IMG_NOFALLBACK) {
+		errno = ENOTSUP;
+		return -1;
+	}
+	while (len) {
+		size_t n = umin(len, sizeof(z));
+
+		if (im->drv->pwrite(im, z, n, off))
+			return -1;
+		off += n;
+		len -= n;
+	}
+	return 0;
 }
 
 int
 img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 {
-	static const uint8_t z[65536];
-	int r;
+	int r = -1;
 
 	if (!(im->flags & IMG_RDWR)) {
 		errno = EPERM;
@@ -333,26 +380,14 @@ img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 		return -1;
 	if (!len)
 		return done(im, 0, flags);
-	if (im->drv->zero) {
-		write_begins(im);
-		r = write_ends(im, im->drv->zero(im, off, len, flags));
-		if (!r || (errno != ENOTSUP && errno != EOPNOTSUPP))
-			return done(im, r, flags);
-	}
-	if (flags & IMG_NOFALLBACK) {
-		errno = ENOTSUP;
-		return -1;
-	}
-	while (len) {
-		size_t n = umin(len, sizeof(z));
-
-		write_begins(im);
-		if (write_ends(im, im->drv->pwrite(im, z, n, off)))
-			return -1;
-		off += n;
-		len -= n;
-	}
-	return done(im, 0, flags);
+	throttle_wait(im->throttle, true, len);
+	write_begins(im);
+	errno = ENOTSUP;
+	if (im->drv->zero)
+		r = im->drv->zero(im, off, len, flags);
+	if (r && (errno == ENOTSUP || errno == EOPNOTSUPP))
+		r = img_write_zeros(im, off, len, flags);
+	return done(im, write_ends(im, r), flags);
 }
 
 int
@@ -382,6 +417,7 @@ img_copy(struct img *from, uint64_t off, struct img *to, uint64_t to_off,
 
 	errno = ENOTSUP;
 	if (!to->drv->place || to->probed || to->detect_zero || copies(from) ||
+	    from->throttle || to->throttle ||
 	    !(to->flags & IMG_RDWR) || !inside(from, off, len) ||
 	    !inside(to, to_off, len))
 		return -1;

@@ -10,10 +10,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "crypt.h"
+#include "luks.h"
 
 enum { HEADER = 592, SLOTS = 8, STRIPES = 4000, ENABLED = 0xac71f3,
-	DISABLED = 0xdead, DIGEST = 20, ITER_MAX = 50000000, STEP = 1 << 20 };
+	DISABLED = 0xdead, DIGEST = 20, ITER_MAX = 50000000 };
 
 struct slot {
 	bool		active;
@@ -27,7 +27,6 @@ struct luks {
 	uint8_t		digest[DIGEST], salt[32];
 	struct slot	slot[SLOTS];
 	struct crypt	*crypt;			/* NULL: opened to look only */
-	pthread_rwlock_t rmw;	/* alone to change a part of a sector */
 };
 
 static int
@@ -155,8 +154,8 @@ stripes(const struct luks *l, const struct slot *s, const char *pw, bool enc,
 
 /* 4.2: 1: the slot gave the key, 0: it did not, -1: cannot be tried. */
 static int
-try_slot(struct img *im, struct luks *l, const struct slot *s, const char *pw,
-    uint8_t *key, struct imgerr *e)
+try_slot(struct img *f, uint64_t base, struct luks *l, const struct slot *s,
+    const char *pw, uint8_t *key, struct imgerr *e)
 {
 	size_t n = rup((size_t)l->nkey * STRIPES, 512);
 	uint8_t *b = malloc(n), digest[DIGEST];
@@ -164,7 +163,7 @@ try_slot(struct img *im, struct luks *l, const struct slot *s, const char *pw,
 
 	if (!b)
 		return err_set(e, ENOMEM, "Out of memory");
-	if (img_pread_backing(im->file, b, n, s->off * 512ull)) {
+	if (img_pread_backing(f, b, n, base + s->off * 512ull)) {
 		err_set(e, errno, "Could not read key material: %s",
 		    strerror(errno));
 		goto out;
@@ -185,14 +184,15 @@ out:
 }
 
 static int
-unlock(struct img *im, struct luks *l, const char *pw, struct imgerr *e)
+unlock(struct img *f, uint64_t base, struct luks *l, const char *pw,
+    struct imgerr *e)
 {
 	uint8_t key[CRYPT_KEY_MAX];
 	int r = 0;
 
 	for (int i = 0; i < SLOTS && !r; i++)
 		if (l->slot[i].active)
-			r = try_slot(im, l, &l->slot[i], pw, key, e);
+			r = try_slot(f, base, l, &l->slot[i], pw, key, e);
 	if (!r)
 		r = err_set(e, EPERM, "Invalid password, cannot unlock any "
 		    "keyslot");
@@ -202,19 +202,41 @@ unlock(struct img *im, struct luks *l, const char *pw, struct imgerr *e)
 	return l->crypt ? 0 : -1;
 }
 
-static const char *
-password(struct opts *o, struct imgerr *e)
+struct luks *
+luks_load(struct img *f, uint64_t base, const char *pw, struct imgerr *e)
 {
-	const char *id = opts_get(o, "key-secret"), *pw;
+	struct luks *l = calloc(1, sizeof(*l));
+	uint8_t h[HEADER];
 
-	if (!id) {
-		err_set(e, EINVAL, "Parameter 'key-secret' is required for "
-		    "cipher");
+	if (!l) {
+		err_set(e, ENOMEM, "Out of memory");
 		return NULL;
 	}
-	if (!(pw = img_secret(id)))
-		err_set(e, ENOENT, "No secret with id '%s'", id);
-	return pw;
+	if (img_pread_backing(f, h, HEADER, base)) {
+		err_set(e, errno, "Unable to read LUKS header: %s",
+		    strerror(errno));
+		goto bad;
+	}
+	if (parse(l, h, e) || (pw && unlock(f, base, l, pw, e)))
+		goto bad;
+	return l;
+bad:
+	luks_free(l);
+	return NULL;
+}
+
+void
+luks_free(struct luks *l)
+{
+	if (l)
+		crypt_free(l->crypt);
+	free(l);
+}
+
+struct crypt *
+luks_crypt(const struct luks *l)
+{
+	return l->crypt;
 }
 
 /* ------------------------------------------------------------------- image */
@@ -222,111 +244,48 @@ password(struct opts *o, struct imgerr *e)
 static int
 luks_open(struct img *im, struct opts *o, struct imgerr *e)
 {
-	struct luks *l = calloc(1, sizeof(*l));
-	uint8_t h[HEADER];
-	const char *pw;
+	struct luks *l;
+	const char *pw = NULL;
 
-	if (!l)
-		return err_set(e, ENOMEM, "Out of memory");
-	if (img_pread_backing(im->file, h, HEADER, 0)) {
-		err_set(e, errno, "Unable to read LUKS header: %s",
-		    strerror(errno));
-		goto bad;
-	}
-	if (parse(l, h, e))
-		goto bad;
 	if (im->flags & IMG_NOIO)
 		opts_get(o, "key-secret");
-	else if (!(pw = password(o, e)) || unlock(im, l, pw, e))
-		goto bad;
+	else if (!(pw = crypt_password(o, "", e)))
+		return -1;
+	if (!(l = luks_load(im->file, 0, pw, e)))
+		return -1;
 	if (im->file->size < l->payload * 512ull) {
-		err_set(e, EINVAL, "LUKS payload is beyond the end of the file");
-		goto bad;
+		luks_free(l);
+		return err_set(e, EINVAL, "LUKS payload is beyond the end of "
+		    "the file");
 	}
 	im->size = rdown(im->file->size - l->payload * 512ull, 512);
 	im->encrypted = true;
-	pthread_rwlock_init(&l->rmw, NULL);
 	im->priv = l;
 	return 0;
-bad:
-	crypt_free(l->crypt);
-	free(l);
-	return -1;
 }
 
 static void
 luks_close(struct img *im)
 {
-	struct luks *l = im->priv;
-
-	crypt_free(l->crypt);
-	free(l);
+	luks_free(im->priv);
 }
 
 static int
-luks_pread(struct img *im, void *v, size_t n, uint64_t off)
+luks_pread(struct img *im, void *p, size_t n, uint64_t off)
 {
 	struct luks *l = im->priv;
-	uint64_t lo = rdown(off, 512), hi = rup(off + n, 512), k;
-	uint8_t *b = malloc(umin(hi - lo, STEP)), *p = v;
-	int r = 0;
 
-	if (!b)
-		return -1;
-	if (!l->crypt) {
-		errno = EACCES;
-		r = -1;
-	}
-	for (; lo < hi && !r; lo += k) {
-		uint64_t from = umax(lo, off), to;
-
-		k = umin(hi - lo, STEP);
-		to = umin(lo + k, off + n);
-		r = img_pread_backing(im->file, b, k, l->payload * 512ull + lo);
-		if (!r)
-			r = crypt_sectors(l->crypt, false, lo / 512, b, k);
-		if (!r)
-			memcpy(p + (from - off), b + (from - lo), to - from);
-	}
-	free(b);
-	return r;
+	return crypt_pread(l->crypt, im->file, p, n, l->payload * 512ull + off,
+	    off);
 }
 
 static int
-luks_pwrite(struct img *im, const void *v, size_t n, uint64_t off)
+luks_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
 {
 	struct luks *l = im->priv;
-	uint64_t lo = rdown(off, 512), hi = rup(off + n, 512), k;
-	const uint8_t *p = v;
-	uint8_t *b = malloc(umin(hi - lo, STEP));
-	int r = 0;
 
-	if (!b)
-		return -1;
-	if ((off | n) & 511)
-		pthread_rwlock_wrlock(&l->rmw);
-	else
-		pthread_rwlock_rdlock(&l->rmw);
-	for (; lo < hi && !r; lo += k) {
-		uint64_t from = umax(lo, off), to;
-
-		k = umin(hi - lo, STEP);
-		to = umin(lo + k, off + n);
-		/* a part of a sector: the rest of it as it was */
-		if (from != lo)
-			r = luks_pread(im, b, 512, lo);
-		if (!r && to != lo + k && (k > 512 || from == lo))
-			r = luks_pread(im, b + k - 512, 512, lo + k - 512);
-		memcpy(b + (from - lo), p + (from - off), to - from);
-		if (!r)
-			r = crypt_sectors(l->crypt, true, lo / 512, b, k);
-		if (!r)
-			r = img_pwrite(im->file, b, k, l->payload * 512ull + lo,
-			    0);
-	}
-	pthread_rwlock_unlock(&l->rmw);
-	free(b);
-	return r;
+	return crypt_pwrite(l->crypt, im->file, p, n, l->payload * 512ull + off,
+	    off);
 }
 
 static int
@@ -343,10 +302,9 @@ luks_truncate(struct img *im, uint64_t size, enum prealloc pre,
 	return 0;
 }
 
-static int
-luks_info(struct img *im, struct js *d)
+void
+luks_describe(const struct luks *l, struct js *d)
 {
-	struct luks *l = im->priv;
 	bool xts = !strncmp(l->mode, "xts-", 4);
 	const char *alg = crypt_alg(l->cipher, xts, l->nkey);
 	const char *iv = strchr(l->mode, '-'), *h;
@@ -373,7 +331,7 @@ luks_info(struct img *im, struct js *d)
 	js_str(d, "uuid", l->uuid);
 	slots = js_add(d, "slots", js_new(JLIST));
 	for (int i = 0; i < SLOTS; i++) {
-		struct slot *s = &l->slot[i];
+		const struct slot *s = &l->slot[i];
 		struct js *j = js_add(slots, NULL, js_new(JDICT));
 
 		js_bool(j, "active", s->active);
@@ -383,6 +341,12 @@ luks_info(struct img *im, struct js *d)
 		}
 		js_int(j, "key-offset", s->off * 512ll);
 	}
+}
+
+static int
+luks_info(struct img *im, struct js *d)
+{
+	luks_describe(im->priv, d);
 	return 0;
 }
 
@@ -455,22 +419,33 @@ places(struct luks *l)
 	}
 }
 
+int
+luks_length(struct opts *o, const char *prefix, uint64_t *all,
+    struct imgerr *e)
+{
+	struct luks l = { 0 };
+	uint64_t ms;
+
+	if (!crypt_password(o, prefix, e) ||
+	    opts_num(o, "iter-time", 2000, &ms, e) || shape(&l, o, e))
+		return -1;
+	places(&l);
+	*all = l.payload * 512ull;
+	return 0;
+}
+
 static int
 luks_measure(struct opts *o, struct img *in, struct img_measure *m,
     struct imgerr *e)
 {
-	struct luks l = { 0 };
-	uint64_t size, ms;
+	uint64_t size, all;
 	enum prealloc mode;
 
-	if (!password(o, e) || opts_size(o, "size", 0, &size, e) ||
-	    opts_num(o, "iter-time", 2000, &ms, e) ||
+	if (luks_length(o, "", &all, e) || opts_size(o, "size", 0, &size, e) ||
 	    prealloc_parse(opts_get(o, "preallocation"), "preallocation", false,
-	    &mode, e) || shape(&l, o, e))
+	    &mode, e))
 		return -1;
-	places(&l);
-	m->required = m->full = l.payload * 512ull + rup(in ? in->size : size,
-	    512);
+	m->required = m->full = all + rup(in ? in->size : size, 512);
 	return 0;
 }
 
@@ -519,40 +494,59 @@ make_key(struct luks *l, const char *pw, uint64_t ms, struct imgerr *e)
 	return b;
 }
 
+uint8_t *
+luks_make(struct opts *o, const char *prefix, size_t *n, uint64_t *all,
+    struct imgerr *e)
+{
+	struct luks l = { 0 };
+	const char *pw = crypt_password(o, prefix, e);
+	uint64_t ms, at;
+	uint8_t *b, *h;
+
+	if (!pw || opts_num(o, "iter-time", 2000, &ms, e) || shape(&l, o, e) ||
+	    !(b = make_key(&l, pw, ms, e)))
+		return NULL;
+	at = l.slot[0].off * 512ull;	/* the first thing behind the header */
+	*n = at + rup((size_t)l.nkey * STRIPES, 512);
+	*all = l.payload * 512ull;
+	if ((h = calloc(1, *n))) {
+		format(&l, h);
+		memcpy(h + at, b, *n - at);
+	} else
+		err_set(e, ENOMEM, "Out of memory");
+	free(b);
+	return h;
+}
+
 static int
 luks_create(const char *name, struct opts *o, struct imgerr *e)
 {
-	struct luks l = { 0 };
-	uint8_t h[4096] = { 0 }, *b;
-	uint64_t size, ms;
+	uint64_t size, all;
 	struct img *f;
-	const char *pw = password(o, e), *pre = opts_get(o, "preallocation");
 	enum prealloc mode;
+	uint8_t *h;
+	size_t n;
 	int r;
 
-	if (!pw || opts_size(o, "size", 0, &size, e) ||
-	    opts_num(o, "iter-time", 2000, &ms, e) ||
-	    prealloc_parse(pre, "preallocation", false, &mode, e) ||
-	    shape(&l, o, e))
+	if (opts_size(o, "size", 0, &size, e) ||
+	    prealloc_parse(opts_get(o, "preallocation"), "preallocation", false,
+	    &mode, e))
 		return -1;
 	size = rup(size, 512);
 	if (size > IMG_MAX - GiB)
 		return err_set(e, EFBIG, "The requested file size is too large");
-	if (!(b = make_key(&l, pw, ms, e)))
+	if (!(h = luks_make(o, "", &n, &all, e)))
 		return -1;
-	format(&l, h);
-	f = img_create_file(name, 0, o, e);
-	if (!f) {
-		free(b);
+	if (!(f = img_create_file(name, 0, o, e))) {
+		free(h);
 		return -1;
 	}
-	r = img_truncate(f, l.payload * 512ull + size, mode, e);
-	if (!r && (img_pwrite(f, b, rup((size_t)l.nkey * STRIPES, 512),
-	    l.slot[0].off * 512ull, 0) || img_pwrite(f, h, sizeof(h), 0, 0)))
+	r = img_truncate(f, all + size, mode, e);
+	if (!r && img_pwrite(f, h, n, 0, 0))
 		r = err_set(e, errno, "Unable to write the LUKS header: %s",
 		    strerror(errno));
 	img_close(f);
-	free(b);
+	free(h);
 	return r;
 }
 

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include "img.h"
+#include "throttle.h"
 
 /* A format is one file and one word here. */
 #define DRIVERS(X) X(raw) X(qcow2) X(qcow) X(vdi) X(vpc) X(vmdk) X(vhdx) \
-	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null)
+	X(qed) X(parallels) X(bochs) X(luks) X(file) X(host_device) X(null) \
+	X(nbd) X(http) X(https) X(ftp) X(ftps) X(cloop) X(dmg) \
+	X(ssh)
 #define DECL(n) extern const struct img_driver drv_##n;
 DRIVERS(DECL)
 #define SLOT(n) &drv_##n,
@@ -37,6 +40,29 @@ proto_end(const char *s)
 	return c && c != s && (!sl || c < sl) ? c : NULL;
 }
 
+/* A protocol by its name or one of its other words. */
+static const struct img_driver *
+by_scheme(const char *word)
+{
+	const struct img_driver *d = img_driver_find(word);
+	size_t n = strlen(word);
+
+	if (d && d->protocol)
+		return d;
+	for (int i = 0; i < img_ndrivers; i++) {
+		const char *p = img_drivers[i]->schemes;
+
+		for (; p && *p; p += strspn(p, " ")) {
+			size_t k = strcspn(p, " ");
+
+			if (k == n && !strncmp(p, word, n))
+				return img_drivers[i];
+			p += k;
+		}
+	}
+	return NULL;
+}
+
 const struct img_driver *
 img_protocol(const char *name, bool *known)
 {
@@ -48,8 +74,7 @@ img_protocol(const char *name, bool *known)
 	*known = true;
 	if (c && (size_t)(c - name) < sizeof(word)) {
 		snprintf(word, sizeof(word), "%.*s", (int)(c - name), name);
-		d = img_driver_find(word);
-		if (d && d->protocol)
+		if ((d = by_scheme(word)))
 			return d;
 		*known = false;
 	}
@@ -96,6 +121,8 @@ common(struct opts *o, int *flags, struct img *dz, struct imgerr *e)
 	if (*flags & IMG_SHARE && *flags & IMG_RDWR)
 		return err_set(e, EINVAL,
 		    "force-share=on can only be used with read-only images");
+	if (throttle_parse(o, &dz->throttle, e))
+		return -1;
 	if ((s = opts_get(o, "discard"))) {
 		if (!strcmp(s, "unmap") || !strcmp(s, "on"))
 			*flags |= IMG_UNMAP;
@@ -160,9 +187,10 @@ leftover(struct img *im, struct opts *o, struct imgerr *e)
 {
 	for (struct optval *p = o->head; p; p = p->next)
 		if (!p->used)
-			return err_set(e, EINVAL, "Block %s '%s' does not "
-			    "support the option '%s'", im->drv->protocol ?
-			    "protocol" : "format", im->drv->name, p->key);
+			return err_set(e, EINVAL, im->drv->protocol ?
+			    "Block protocol '%s' doesn't support the option "
+			    "'%s'" : "Block format '%s' does not support the "
+			    "option '%s'", im->drv->name, p->key);
 	return 0;
 }
 
@@ -212,6 +240,7 @@ open_leaf(const struct img_driver *d, const char *name, struct opts *o,
 	}
 	return im;
 bad:
+	throttle_free(im->throttle);
 	free(im->filename);
 	free(im);
 	return NULL;
@@ -228,14 +257,14 @@ img_open_child(struct img *im, struct opts *o, const char *key,
 	int fl = flags | (format ? IMG_FORMAT : 0);
 
 	if (ref) {
-		err_set(e, EINVAL, "Cannot find device='' nor node-name='%s'",
-		    ref);
+		err_set(e, EINVAL, "Cannot find device='%s' nor "
+		    "node-name='%s'", ref, ref);
 		opts_free(&sub);
 		return NULL;
 	}
 	if (!any && !filename) {
-		err_set(e, EINVAL, "A block device must be specified for "
-		    "\"%s\"", key);
+		err_set(e, EINVAL, im->drv ? "A block device must be specified "
+		    "for \"%s\"" : "Must specify either driver or file", key);
 		return NULL;
 	}
 	c = open_leaf(NULL, any && opts_peek(&sub, "filename") ? NULL :
@@ -301,10 +330,8 @@ open_node(const char *name, struct opts *o, int flags, struct imgerr *e)
 		}
 		flags &= ~IMG_RDWR;
 	}
-	if (!name) {
-		free(im->filename);
-		im->filename = strdup(im->file->filename);
-	}
+	free(im->filename);
+	im->filename = strdup(im->file->filename);
 	im->has_backing_opts = opts_sub(o, "backing", &im->backing_opts);
 	w = opts_get(o, "backing");
 	nullb = w && (!*w || !strcmp(w, "\001null"));
@@ -341,6 +368,7 @@ bad:
 		free(im->backing_name);
 		free(im->backing_fmt);
 		free(im->filename);
+		throttle_free(im->throttle);
 		free(im);
 		errno = eno;
 	}
@@ -407,10 +435,12 @@ img_open(const char *name, const char *fmt, struct opts *opts, int flags,
 	if (name && !strncmp(name, "json:", 5)) {
 		struct opts jo = { 0 };
 
-		if (!(j = js_parse(name + 5, &je)) ||
-		    opts_json(&jo, j, &je)) {
+		if (!(j = js_parse(name + 5, &je))) {
 			err_set(e, EINVAL, "Could not parse the JSON options: "
 			    "%s", je.s);
+			goto out;
+		}
+		if (opts_json(&jo, j, e)) {
 			js_free(j);
 			goto out;
 		}
@@ -432,6 +462,19 @@ out:
 	return im;
 }
 
+void
+img_guessed_warning(const struct img *im)
+{
+	if (im->probed && im->flags & IMG_RDWR)
+		fprintf(stderr, "WARNING: Image format was not specified for "
+		    "'%s' and probing guessed raw.\n"
+		    "         Automatically detecting the format is dangerous "
+		    "for raw images, write operations on block 0 will be "
+		    "restricted.\n"
+		    "         Specify the 'raw' format explicitly to remove the "
+		    "restrictions.\n", im->file->filename);
+}
+
 int
 img_close(struct img *im)
 {
@@ -450,6 +493,7 @@ img_close(struct img *im)
 	free(im->backing_name);
 	free(im->backing_fmt);
 	free(im->filename);
+	throttle_free(im->throttle);
 	free(im);
 	return r;
 }
@@ -459,13 +503,24 @@ img_create(const char *fmt, const char *name, struct opts *o,
     struct imgerr *e)
 {
 	const struct img_driver *d = img_driver_find(fmt);
+	const char *path = !strncmp(name, "file:", 5) ? name + 5 : name;
+	bool ours, known;
 
 	if (!d)
 		return err_set(e, EINVAL, "Unknown file format '%s'", fmt);
 	if (!d->create)
 		return err_set(e, ENOTSUP, "Format driver '%s' does not support "
 		    "image creation", fmt);
-	return d->create(name, o, e);
+	ours = img_protocol(name, &known) == &drv_file && access(path, F_OK);
+	if (!d->create(name, o, e))
+		return 0;
+	if (ours) {			/* a half is nothing */
+		int eno = errno;
+
+		unlink(path);
+		errno = eno;
+	}
+	return -1;
 }
 
 struct img *
@@ -492,4 +547,23 @@ img_create_file(const char *name, uint64_t size, struct opts *o,
 		return NULL;
 	return img_open(name, NULL, NULL, IMG_RDWR | IMG_ISPROTO | IMG_FORMAT |
 	    IMG_NOFLUSH, e);
+}
+
+int
+img_create_existing(const char *name, struct opts *o, struct imgerr *e)
+{
+	static const uint8_t z[512];
+	struct img *im;
+	uint64_t size;
+	int r = 0;
+
+	if (opts_size(o, "size", 0, &size, e) || !(im = img_open(name, NULL,
+	    NULL, IMG_RDWR | IMG_ISPROTO | IMG_FORMAT, e)))
+		return -1;
+	if (size > im->size)
+		r = img_truncate(im, size, PRE_OFF, e);
+	else if (img_pwrite(im, z, umin(im->size, sizeof(z)), 0, 0))
+		r = err_set(e, errno, "Could not clear the first sector: %m");
+	img_close(im);
+	return r;
 }

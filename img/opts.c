@@ -334,6 +334,8 @@ size_parse(const char *s, char unit, uint64_t *v)
 
 	while (isspace((unsigned char)*p))
 		p++;
+	if (*p == '+')
+		p++;
 	if (!isdigit((unsigned char)*p) && *p != '.')
 		goto inval;
 	errno = 0;
@@ -475,13 +477,14 @@ img_secret_add(const char *def, struct imgerr *e)
 		goto out;
 	type = opts_get(&o, "qom-type");
 	id = opts_get(&o, "id");
+	if (type && strcmp(type, "secret")) {
+		err_set(e, ENOTSUP, "Parameter 'qom-type' does not accept value "
+		    "'%s'", type);
+		goto out;
+	}
 	if (!type || !id) {
 		err_set(e, EINVAL, "Parameter '%s' is missing",
 		    type ? "id" : "qom-type");
-		goto out;
-	}
-	if (strcmp(type, "secret")) {
-		err_set(e, ENOTSUP, "invalid object type: %s", type);
 		goto out;
 	}
 	data = opts_get(&o, "data");
@@ -489,7 +492,7 @@ img_secret_add(const char *def, struct imgerr *e)
 	fmt = opts_get(&o, "format");
 	if (!data == !file) {
 		err_set(e, EINVAL, data ? "'file' and 'data' are mutually "
-		    "exclusive" : "Must provide 'file' or 'data'");
+		    "exclusive" : "Either 'file' or 'data' must be provided");
 		goto out;
 	}
 	if (opts_peek(&o, "keyid")) {

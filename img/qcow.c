@@ -4,6 +4,9 @@
  * deflated clusters.  There are no reference counts: clusters are added at the
  * end of the file and never given back.
  *
+ * In an encrypted image clusters that are not deflated are enciphered as qcow2's
+ * legacy "aes" is, by sectors of the disk.
+ *
  * Power cuts: tables are changed in memory and written by a flush, after the
  * data they point to and second tables before the first, so that a cut leaves
  * unused clusters at worst.
@@ -13,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "crypt.h"
 #include "qcow2.h"
 
 enum { HEADER = 48, NAME_MAX_LEN = 1023, L1_MAX = 32 << 20, KEEP = 32 << 20 };
@@ -27,6 +31,8 @@ struct qcow {
 	uint64_t	*l1, **l2;	/* as in the file: big-endian */
 	bool		*l2_dirty, l1_dirty, any_dirty;
 	size_t		kept;		/* bytes of second tables */
+	bool		encrypted;
+	struct crypt	*crypt;		/* NULL: opened to look only */
 };
 
 static int
@@ -43,6 +49,7 @@ release(struct qcow *q)
 	free(q->l2);
 	free(q->l2_dirty);
 	free(q->l1);
+	crypt_free(q->crypt);
 	free(q);
 }
 
@@ -67,9 +74,8 @@ header(struct img *im, struct qcow *q, const uint8_t *h, struct imgerr *e)
 	if (q->l2bits < 6 || q->l2bits > 13)
 		return err_set(e, EINVAL, "L2 table size must be between 512 "
 		    "and 64k");
-	if (be32(h + 36) == 1)
-		return err_set(e, ENOTSUP, "qcow encryption is not supported");
-	if (be32(h + 36))
+	q->encrypted = be32(h + 36) == Q2_AES;
+	if (be32(h + 36) && !q->encrypted)
 		return err_set(e, EINVAL, "invalid encryption method in qcow "
 		    "header");
 	q->cs = 1ull << q->cbits;
@@ -83,6 +89,27 @@ header(struct img *im, struct qcow *q, const uint8_t *h, struct imgerr *e)
 		return err_set(e, EINVAL, "Image too large");
 	im->size = rdown(size, 512);
 	return 0;
+}
+
+static int
+unlock(struct img *im, struct qcow *q, struct opts *o, struct imgerr *e)
+{
+	const char *fmt = opts_get(o, "encrypt.format"), *pw = NULL;
+	struct opts sub = { 0 };
+
+	if (fmt && strcmp(fmt, "aes"))
+		return err_set(e, EINVAL, "Header reported 'aes' encryption "
+		    "format but options specify '%s'", fmt);
+	im->encrypted = true;
+	if (im->flags & IMG_NOIO) {
+		opts_get(o, "encrypt.key-secret");
+		return 0;
+	}
+	opts_sub(o, "encrypt", &sub);
+	if ((pw = crypt_password(&sub, "encrypt.", e)))
+		q->crypt = crypt_legacy(pw, e);
+	opts_free(&sub);
+	return q->crypt ? 0 : -1;
 }
 
 static int
@@ -101,7 +128,7 @@ qcow_open(struct img *im, struct opts *o, struct imgerr *e)
 		    strerror(errno));
 		goto bad;
 	}
-	if (header(im, q, h, e))
+	if (header(im, q, h, e) || (q->encrypted && unlock(im, q, o, e)))
 		goto bad;
 	q->l1 = malloc((size_t)q->l1_n * 8);
 	q->l2 = calloc(q->l1_n, sizeof(*q->l2));
@@ -297,6 +324,25 @@ inflate_cluster(struct img *im, uint64_t entry, uint8_t *out)
 	return r;
 }
 
+/* A part of the disk at `off`, in the file at `at`. */
+static int
+read_data(struct img *im, void *p, size_t n, uint64_t at, uint64_t off)
+{
+	struct qcow *q = im->priv;
+
+	return q->encrypted ? crypt_pread(q->crypt, im->file, p, n, at, off) :
+	    img_pread_backing(im->file, p, n, at);
+}
+
+static int
+write_data(struct img *im, const void *p, size_t n, uint64_t at, uint64_t off)
+{
+	struct qcow *q = im->priv;
+
+	return q->encrypted ? crypt_pwrite(q->crypt, im->file, p, n, at, off) :
+	    img_pwrite(im->file, p, n, at, 0);
+}
+
 static int
 read_compressed(struct img *im, uint64_t entry, void *p, size_t n, uint64_t in)
 {
@@ -331,7 +377,7 @@ qcow_pread(struct img *im, void *p, size_t n, uint64_t off)
 		else if (entry & COMPRESSED)
 			r = read_compressed(im, entry, b, k, in);
 		else
-			r = img_pread_backing(im->file, b, k, entry + in);
+			r = read_data(im, b, k, entry + in, off);
 	}
 	return r;
 }
@@ -352,7 +398,7 @@ allocate(struct img *im, uint64_t *t, const uint8_t *p, size_t n, uint64_t off)
 		goto out;
 	memcpy(c + in, p, n);
 	q->end = rup(q->end, q->cs);
-	if (img_pwrite(im->file, c, q->cs, q->end, 0))
+	if (write_data(im, c, q->cs, q->end, off - in))
 		goto out;
 	set(q, t, off, q->end);
 	q->end += q->cs;
@@ -375,8 +421,8 @@ qcow_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
 		if (lookup(im, off, &k, &entry))
 			return -1;
 		if (entry && !(entry & COMPRESSED)) {
-			r = img_pwrite(im->file, b, k, entry + (off &
-			    (q->cs - 1)), 0);
+			r = write_data(im, b, k, entry + (off & (q->cs - 1)),
+			    off);
 			continue;
 		}
 		k = umin(n, q->cs - (off & (q->cs - 1)));
@@ -385,8 +431,8 @@ qcow_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
 		entry = r ? 0 : be64(slot(q, t, off));
 		/* somebody may have been faster */
 		if (!r && entry && !(entry & COMPRESSED))
-			r = img_pwrite(im->file, b, k, entry + (off &
-			    (q->cs - 1)), 0);
+			r = write_data(im, b, k, entry + (off & (q->cs - 1)),
+			    off);
 		else if (!r)
 			r = allocate(im, t, b, k, off);
 		pthread_mutex_unlock(&q->lock);
@@ -398,12 +444,16 @@ static int
 qcow_pwritec(struct img *im, const void *p, size_t n, uint64_t off)
 {
 	struct qcow *q = im->priv;
-	uint8_t *c = calloc(2, q->cs);
+	uint8_t *c;
 	uint64_t *t;
 	size_t z;
 	int r = -1;
 
-	if (!c)
+	if (q->encrypted) {		/* they would not be */
+		errno = ENOTSUP;
+		return -1;
+	}
+	if (!(c = calloc(2, q->cs)))
 		return -1;
 	memcpy(c, p, n);
 	z = q2_deflate(0, c, q->cs, c + q->cs, q->cs - 1);
@@ -438,6 +488,8 @@ qcow_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 		return -1;
 	if (entry & COMPRESSED)
 		s->flags = IMG_DATA | IMG_ALLOC | IMG_COMPRESSED;
+	else if (entry && q->encrypted)
+		s->flags = IMG_DATA | IMG_ALLOC;
 	else if (entry) {
 		s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED;
 		s->map = entry + (off & (q->cs - 1));
@@ -476,12 +528,12 @@ static const struct opt_desc qcow_opts[] = {
 	{ "size", VAL_SIZE, "Virtual disk size" },
 	{ "backing_file", VAL_STR, "File name of a base image" },
 	{ "backing_fmt", VAL_STR, "Format of the backing image" },
+	{ "encryption", VAL_BOOL, "Encrypt the image with format 'aes'. "
+	    "(Deprecated in favor of encrypt.format=aes)" },
 	{ "encrypt.format", VAL_STR,
 	    "Encrypt the image, format choices: 'aes'" },
 	{ "encrypt.key-secret", VAL_STR,
 	    "ID of the secret that provides the AES encryption key" },
-	{ "encryption", VAL_BOOL, "Encrypt the image with format 'aes'. "
-	    "(Deprecated in favor of encrypt.format=aes)" },
 	{ 0 }
 };
 
@@ -492,18 +544,21 @@ qcow_create(const char *name, struct opts *o, struct imgerr *e)
 	const char *back = opts_get(o, "backing_file");
 	size_t bn = back ? strlen(back) : 0, head = rup(HEADER + bn, 8), l1;
 	unsigned cbits = bn ? 9 : 12, l2bits = bn ? 12 : 9;
-	uint64_t size, span = 1ull << (cbits + l2bits);
+	uint64_t size, span;
 	struct img *f;
+	unsigned method;
 	uint8_t *b;
-	bool crypt;
 	int r = 0;
 
 	opts_get(o, "backing_fmt");
 	if (opts_size(o, "size", 0, &size, e) ||
-	    opts_bool(o, "encryption", false, &crypt, e))
+	    q2_crypt_method(o, &method, e))
 		return -1;
-	if (crypt || opts_get(o, "encrypt.format"))
-		return err_set(e, ENOTSUP, "qcow encryption is not supported");
+	if (method == Q2_LUKS)
+		return err_set(e, EINVAL, "Unsupported encryption format");
+	if (q2_crypt_measure(method, o, &span, e))
+		return -1;
+	span = 1ull << (cbits + l2bits);
 	if (!size)
 		return err_set(e, EINVAL, "Image size is too small, cannot be "
 		    "zero length");
@@ -530,6 +585,7 @@ qcow_create(const char *name, struct opts *o, struct imgerr *e)
 	pbe64(b + 24, size);
 	b[32] = (uint8_t)cbits;
 	b[33] = (uint8_t)l2bits;
+	pbe32(b + 36, method);
 	pbe64(b + 40, head);
 	if (img_pwrite(f, b, head + l1, 0, 0))
 		r = err_set(e, errno, "Could not write: %s", strerror(errno));

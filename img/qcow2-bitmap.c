@@ -466,13 +466,9 @@ add(struct qcow2 *q, const char *name, uint64_t gran, struct imgerr *e)
 		    "Bitmap name cannot be empty");
 	if (!gran)
 		gran = q->cs < 4096 ? 4096 : q->cs > 65536 ? 65536 : q->cs;
-	if (gran < 512)
-		return err_set(e, EINVAL, "Granularity must be at least 512");
-	if (gran & (gran - 1))
-		return err_set(e, EINVAL, "Granularity must be a power of 2");
-	if (gran > 1u << 31)
-		return err_set(e, EINVAL, "Granularity exceeds maximum (2147483648"
-		    " bytes)");
+	if (gran < 512 || gran & (gran - 1) || gran > 1u << 31)
+		return err_set(e, EINVAL, "Granularity must be power of 2 and "
+		    "at least 512");
 	if (q->nbm >= Q2_BM_MAX)
 		return err_set(e, EFBIG, "Too many bitmaps");
 	if (!(n = realloc(q->bm, (q->nbm + 1) * sizeof(*n))))

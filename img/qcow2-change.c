@@ -163,13 +163,15 @@ q2_amend(struct img *im, struct opts *o, bool force, void (*prog)(double),
     struct imgerr *e)
 {
 	struct qcow2 *q = im->priv;
-	const char *s, *b = opts_get(o, "backing_file");
-	const char *bf = opts_get(o, "backing_fmt");
+	const char *s;
 	uint64_t size, rbits;
 	unsigned v = q->version;
 	bool lazy;
 	int r;
 
+	if (opts_peek(o, "backing_file") || opts_peek(o, "backing_fmt"))
+		return err_set(e, EINVAL, "Cannot amend the backing file\n"
+		    "You can use 'vm-img rebase' instead.");
 	s = opts_get(o, "compat");
 	if (s && (!strcmp(s, "0.10") || !strcmp(s, "v2")))
 		v = 2;
@@ -223,10 +225,6 @@ q2_amend(struct img *im, struct opts *o, bool force, void (*prog)(double),
 				prog(100.0 * (double)off / (double)im->size);
 		}
 	}
-	if ((b || bf) && q2_set_backing(im, b ? b : im->backing_name,
-	    bf ? bf : im->backing_fmt))
-		return err_set(e, errno, "Failed to change the backing file: %s",
-		    strerror(errno));
 	pthread_mutex_lock(&q->lock);
 	q->compat = lazy ? q->compat | Q2_C_LAZY : q->compat &
 	    ~(uint64_t)Q2_C_LAZY;

@@ -204,6 +204,7 @@ count_all(struct ck *k)
 		    strlen(s->s.name);
 	}
 	if (count(k, q->snap_off, len) ||
+	    count(k, q->crypt_off, q->crypt_len) ||
 	    (q->nbm && q2_bm_walk(q, count_run, k)) ||
 	    count(k, q->rt_off, (uint64_t)q->rt_clusters * q->cs))
 		return -1;

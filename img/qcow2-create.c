@@ -57,17 +57,16 @@ const struct opt_desc q2_opts[] = {
 
 struct layout {
 	uint64_t	size, cs, rbits, compr;
-	unsigned	version;
+	unsigned	version, method;
 	bool		lazy, extl2, raw_data;
 	enum prealloc	pre;
 	const char	*back, *bfmt, *data;
 };
 
 static int
-layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
+layout(struct opts *o, struct layout *l, bool create, struct imgerr *e)
 {
 	const char *s;
-	bool crypt;
 
 	if (opts_size(o, "size", 0, &l->size, e) ||
 	    opts_size(o, "cluster_size", 65536, &l->cs, e) ||
@@ -75,10 +74,12 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 	    opts_bool(o, "lazy_refcounts", false, &l->lazy, e) ||
 	    opts_bool(o, "extended_l2", false, &l->extl2, e) ||
 	    opts_bool(o, "data_file_raw", false, &l->raw_data, e) ||
-	    opts_bool(o, "encryption", false, &crypt, e) ||
-	    prealloc_parse(opts_get(o, "preallocation"), "preallocation", true,
-	    &l->pre, e))
+	    q2_crypt_method(o, &l->method, e))
 		return -1;
+	s = opts_get(o, "preallocation");
+	if (prealloc_parse(s, "preallocation", true, &l->pre, e))
+		return create ? -1 : err_set(e, EINVAL, "invalid parameter "
+		    "value: %s", s);
 	l->size = rup(l->size, 512);
 	s = opts_get(o, "compat");
 	l->version = 3;
@@ -99,9 +100,9 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 	if (l->back && !*l->back)
 		l->back = NULL;
 	l->data = opts_get(o, "data_file");
-	if (crypt || opts_peek(o, "encrypt.format"))
-		return err_set(e, ENOTSUP, "qcow2 encryption is not "
-		    "implemented");
+	if (l->bfmt && !l->back)
+		return err_set(e, EINVAL, "Backing format cannot be used "
+		    "without backing file");
 	if (l->cs < 512 || l->cs > 2 * MiB || l->cs & (l->cs - 1))
 		return err_set(e, EINVAL, "Cluster size must be a power of two "
 		    "between 512 and 2048k");
@@ -114,7 +115,7 @@ layout(struct opts *o, struct layout *l, bool check, struct imgerr *e)
 		    "supported with cluster sizes of at least 16384 bytes");
 	if (l->pre != PRE_OFF && l->back && !l->extl2)
 		return err_set(e, EINVAL, "Backing file and preallocation can "
-		    "only be used at the same time if extended_l2 is enabled");
+		    "only be used at the same time if extended_l2 is on");
 	if (l->version < 3 && l->lazy)
 		return err_set(e, EINVAL, "Lazy refcounts only supported with "
 		    "compatibility level 1.1 and above (use version=v3 or "
@@ -154,9 +155,10 @@ q2_create(const char *name, struct opts *o, struct imgerr *e)
 	uint8_t *b = NULL;
 	bool known;
 	const struct img_driver *p;
+	uint64_t head;
 	int r = -1;
 
-	if (layout(o, &l, true, e))
+	if (layout(o, &l, true, e) || q2_crypt_measure(l.method, o, &head, e))
 		return -1;
 	if (l.data && (p = img_protocol(l.data, &known))->create) {
 		opts_set(&fo, "size", "0");
@@ -199,7 +201,8 @@ q2_create(const char *name, struct opts *o, struct imgerr *e)
 	file = NULL;
 	im = img_open(name, "qcow2", NULL, IMG_RDWR | IMG_NOBACKING |
 	    IMG_NOFLUSH | IMG_RESIZE, e);
-	if (!im || img_truncate(im, l.size, l.pre, e))
+	if (!im || (l.method && q2_crypt_create(im->priv, l.method, o, e)) ||
+	    img_truncate(im, l.size, l.pre, e))
 		goto out;
 	if (l.back && im->drv->set_backing(im, l.back, l.bfmt)) {
 		err_set(e, errno, "Could not assign backing file '%s' with "
@@ -260,15 +263,17 @@ q2_measure(struct opts *o, struct img *in, struct img_measure *m,
     struct imgerr *e)
 {
 	struct layout l;
-	uint64_t l2e, nl2, meta, alloc = 0, size;
+	uint64_t l2e, nl2, meta, alloc = 0, size, head;
 	struct img_status s;
 
-	if (layout(o, &l, false, e))
+	if (layout(o, &l, false, e) ||
+	    q2_crypt_measure(l.method, o, &head, e))
 		return -1;
 	size = in ? in->size : l.size;
 	l2e = l.extl2 ? 16 : 8;
 	nl2 = (size + l.cs - 1) / l.cs;
 	nl2 = (nl2 * l2e + l.cs - 1) / l.cs;
+	head = rup(head, l.cs);
 	meta = 1 + nl2 + (nl2 * 8 + l.cs - 1) / l.cs;
 	meta += refcount_clusters(meta + (size + l.cs - 1) / l.cs, l.cs,
 	    l.rbits);
@@ -290,8 +295,9 @@ q2_measure(struct opts *o, struct img *in, struct img_measure *m,
 		}
 	} else if (l.pre == PRE_FALLOC || l.pre == PRE_FULL)
 		alloc = size;
-	m->full = meta * l.cs + rup(size, l.cs);
-	m->required = meta * l.cs + (l.pre == PRE_FALLOC || l.pre == PRE_FULL ?
+	meta = meta * l.cs + head;
+	m->full = meta + rup(size, l.cs);
+	m->required = meta + (l.pre == PRE_FALLOC || l.pre == PRE_FULL ?
 	    rup(size, l.cs) : alloc);
 	if (in && in->drv->bm_list && !strcmp(in->drv->name, "qcow2")) {
 		m->has_bitmaps = true;
@@ -300,6 +306,6 @@ q2_measure(struct opts *o, struct img *in, struct img_measure *m,
 			    strerror(errno));
 	}
 	if (l.back && !in)
-		m->required = meta * l.cs;
+		m->required = meta;
 	return 0;
 }

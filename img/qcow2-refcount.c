@@ -245,13 +245,43 @@ search(struct qcow2 *q, uint64_t max, bool exact, uint64_t *got)
 	return c - run;
 }
 
+/* The first cluster of a row that is longer than what one block counts: behind
+ * everything, after the blocks that count it. */
+static uint64_t
+search_long(struct qcow2 *q, uint64_t n)
+{
+	uint64_t k = (n + q->rb_n - 2) / (q->rb_n - 1), i, x;
+	struct tab *t;
+
+	for (;;) {
+		for (i = q->rt_size; i && !q->rt[i - 1]; i--)
+			;
+		if (i + k <= q->rt_size)
+			break;
+		if (grow_table(q))
+			return 0;
+	}
+	x = i * q->rb_n;
+	for (uint64_t j = 0; j < k; j++) {
+		if (!(t = q2_get(q, &q->rbc, (x + j) * q->cs, true)))
+			return 0;
+		q2_dirty(&q->rbc, t);
+		q->rt[i + j] = t->off;
+		rt_dirty(q, (uint32_t)(i + j));
+	}
+	return q2_rc_add(q, x, k, 1) ? 0 : x + k;
+}
+
 static uint64_t
 take(struct qcow2 *q, uint64_t max, bool exact, uint64_t *got)
 {
-	uint64_t c = search(q, max, exact, got);
+	bool lng = exact && max >= q->rb_n;
+	uint64_t c = lng ? search_long(q, max) : search(q, max, exact, got);
 
 	if (!c)
 		return 0;
+	if (lng)
+		*got = max;
 	if (q2_rc_add(q, c, *got, 1))
 		return 0;
 	if (q->hint == c)

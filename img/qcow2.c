@@ -72,6 +72,7 @@ q2_write_header(struct qcow2 *q, struct imgerr *e)
 	pbe32(b + 4, q->version);
 	pbe32(b + 20, q->cbits);
 	pbe64(b + 24, q->active_size);
+	pbe32(b + 32, q->method);
 	pbe32(b + 36, q->l1_size);
 	pbe64(b + 40, q->l1_off);
 	pbe64(b + 48, q->rt_off);
@@ -94,6 +95,11 @@ q2_write_header(struct qcow2 *q, struct imgerr *e)
 	if (at <= cap && q->data_name)
 		at = put_ext(b, at, cap, EXT_DATA, q->data_name,
 		    strlen(q->data_name));
+	if (at <= cap && q->method == Q2_LUKS) {
+		pbe64(x, q->crypt_off);
+		pbe64(x + 8, q->crypt_len);
+		at = put_ext(b, at, cap, EXT_CRYPT, x, 16);
+	}
 	if (at <= cap && q->version > 2 && q->cs >= 1024) {
 		n = features(f);
 		at = put_ext(b, at, cap, EXT_FEAT, f, n);
@@ -168,6 +174,24 @@ read_ext(struct qcow2 *q, const uint8_t *b, uint64_t end, struct imgerr *e)
 			break;
 		case EXT_FEAT:
 			break;
+		case EXT_CRYPT:
+			if (q->method != Q2_LUKS)
+				return err_set(e, EINVAL, "CRYPTO header "
+				    "extension only expected with LUKS "
+				    "encryption method");
+			if (len != 16)
+				return err_set(e, EINVAL, "CRYPTO header "
+				    "extension size %u, but expected size 16",
+				    len);
+			q->crypt_off = be64(d);
+			q->crypt_len = be64(d + 8);
+			if (q->crypt_off & (q->cs - 1) || !q->crypt_off ||
+			    q->crypt_off > Q2_OFFS || q->crypt_len > 1 * GiB)
+				return err_set(e, EINVAL, "Encryption header "
+				    "offset '%llu' is not a multiple of cluster "
+				    "size '%llu'", (unsigned long long)
+				    q->crypt_off, (unsigned long long)q->cs);
+			break;
 		case EXT_BITMAP:
 			if (!(q->autoclear & Q2_A_BITMAPS))
 				break;
@@ -223,6 +247,7 @@ q2_free(struct qcow2 *q)
 	q2_cache_free(&q->rbc);
 	q2_snap_free(q);
 	q2_bm_free(q);
+	q2_crypt_free(q);
 	while ((x = q->ext)) {
 		q->ext = x->next;
 		free(x->data);
@@ -285,9 +310,10 @@ parse_header(struct qcow2 *q, const uint8_t *b, struct imgerr *e)
 	if (q->rorder > 6)
 		return err_set(e, EINVAL, "Reference count entry width too "
 		    "large; may not exceed 64 bits");
-	if (be32(b + 32))
-		return err_set(e, ENOTSUP, "qcow2 encryption method %u is not "
-		    "implemented", be32(b + 32));
+	q->method = be32(b + 32);
+	if (q->method > Q2_LUKS)
+		return err_set(e, EINVAL, "Unsupported encryption method %u",
+		    q->method);
 	q->nsub = q->incompat & Q2_I_EXTL2 ? 32 : 1;
 	if (q->nsub > 1 && q->cbits < 14)
 		return err_set(e, EINVAL, "Extended L2 entries need clusters of "
@@ -440,7 +466,7 @@ q2_open(struct img *im, struct opts *o, struct imgerr *e)
 			im->backing_name = strndup((char *)b + back, blen);
 		q->back_off = back;
 	}
-	if (tuning(q, o, e))
+	if (tuning(q, o, e) || q2_crypt_open(q, o, e))
 		goto bad;
 	q->rt_size = (uint32_t)(q->rt_clusters * q->cs / 8);
 	q->rt = read_table(im->file, q->rt_off, q->rt_size);
@@ -469,7 +495,8 @@ q2_open(struct img *im, struct opts *o, struct imgerr *e)
 	im->vmstate_off = rup(im->size, q->cs << q->l2bits);
 	im->cluster = (uint32_t)q->cs;
 	im->align = (uint32_t)q->scs;
-	im->zero_init = true;
+	/* what is allocated ahead reads as deciphered zeros */
+	im->zero_init = !q->method || !q->l1_size || !q->l1[0];
 	im->dirty = q->incompat & Q2_I_DIRTY;
 	im->broken = q->incompat & Q2_I_CORRUPT;
 	q->dirty_marked = im->dirty;
@@ -546,6 +573,8 @@ q2_info(struct img *im, struct js *d)
 	js_str(d, "compat", q->version > 2 ? "1.1" : "0.10");
 	js_str(d, "compression-type", q->compr ? "zstd" : "zlib");
 	js_int(d, "refcount-bits", 1 << q->rorder);
+	if (q->method)
+		q2_crypt_info(q, d);
 	if (q->version < 3)
 		return 0;
 	js_bool(d, "lazy-refcounts", q->compat & Q2_C_LAZY);

@@ -98,6 +98,10 @@ struct qcow2 {
 	bool		lazy;		/* leave refcounts behind */
 	bool		dirty_marked;	/* lazy refcounts: header says dirty */
 	char		*data_name;
+	unsigned	method;		/* of encryption */
+	uint64_t	crypt_off, crypt_len;	/* the LUKS header */
+	struct luks	*luks;
+	struct crypt	*crypt;		/* NULL: opened to look only */
 	struct q2ext	*ext;
 	uint64_t	snap_off;
 	uint32_t	nsnap;
@@ -111,6 +115,7 @@ struct qcow2 {
 	uint64_t	active_size;
 };
 
+enum { Q2_PLAIN, Q2_AES, Q2_LUKS };	/* q->method, as in the header */
 enum q2type { Q2_UNALLOC, Q2_ZEROED, Q2_NORMAL, Q2_COMPRESSED };
 struct q2map {
 	enum q2type	type;
@@ -142,21 +147,50 @@ uint64_t q2_alloc_bytes(struct qcow2 *, uint64_t n);
 void	q2_unref(struct qcow2 *, uint64_t off, uint64_t clusters);
 int	q2_apply_freed(struct qcow2 *);
 
-/* qcow2-cluster.c */
+/* qcow2-map.c; with the lock held */
+/* Wait until nothing in flight stands in the way of [off, off+len); true if the
+ * lock was let go meanwhile. */
+bool	q2_await(struct qcow2 *, uint64_t off, uint64_t len, bool excl);
+void	q2_enter(struct qcow2 *, struct req *, uint64_t off, uint64_t len,
+	    bool excl);
+void	q2_leave(struct qcow2 *, struct req *);
+uint64_t q2_l1_index(struct qcow2 *, uint64_t off);
+unsigned q2_l2_index(struct qcow2 *, uint64_t off);
+/* An entry and its sub-cluster bits. */
+uint64_t q2_entry(struct qcow2 *, struct tab *, unsigned i, uint64_t *bits);
+void	q2_set_entry(struct qcow2 *, struct tab *, unsigned i, uint64_t e,
+	    uint64_t bits);
+enum q2type q2_kind(struct qcow2 *, uint64_t e, uint64_t bits, unsigned sub);
+/* The bits of the sub-clusters that [from, to) of a cluster touches. */
+uint64_t q2_sub_mask(struct qcow2 *, uint64_t from, uint64_t to);
+/* The L2 table of `off`; NULL with errno 0: there is none. */
+struct tab *q2_l2_table(struct qcow2 *, uint64_t off);
+struct tab *q2_l2_for_write(struct qcow2 *, uint64_t off);
 int	q2_lookup(struct qcow2 *, uint64_t off, uint64_t len, struct q2map *);
 void	q2_compr_span(struct qcow2 *, uint64_t entry, uint64_t *off,
 	    uint64_t *len);
-struct tab *q2_l2_for_write(struct qcow2 *, uint64_t off);
 void	q2_free_entry(struct qcow2 *, uint64_t entry);
+int	q2_begin_change(struct qcow2 *);
+int	q2_trim_freed(struct qcow2 *);
+
+/* qcow2-cluster.c */
 int	q2_pread(struct img *, void *, size_t, uint64_t);
 int	q2_pwrite(struct img *, const void *, size_t, uint64_t);
 int	q2_pwritec(struct img *, const void *, size_t, uint64_t);
-int	q2_zero(struct img *, uint64_t, uint64_t, int);
-int	q2_discard(struct img *, uint64_t, uint64_t);
-int	q2_unmap(struct img *, uint64_t, uint64_t, bool full);
 int	q2_status(struct img *, uint64_t, uint64_t, struct img_status *);
 int	q2_preallocate(struct qcow2 *, uint64_t from, uint64_t to,
 	    enum prealloc, struct imgerr *);
+/* Where guest data is. */
+static inline struct img *
+q2_data(struct qcow2 *q)
+{
+	return q->im->data ? q->im->data : q->im->file;
+}
+
+/* qcow2-zero.c */
+int	q2_zero(struct img *, uint64_t, uint64_t, int);
+int	q2_discard(struct img *, uint64_t, uint64_t);
+int	q2_unmap(struct img *, uint64_t, uint64_t, bool full);
 
 /* qcow2-compress.c */
 /* Bytes of `out` used, 0 if it does not get smaller than `cap`. */
@@ -164,6 +198,23 @@ size_t	q2_deflate(unsigned type, const void *in, size_t n, void *out,
 	    size_t cap);
 int	q2_inflate(unsigned type, const void *in, size_t n, void *out,
 	    size_t want);
+
+/* qcow2-crypt.c */
+/* What the options of create ask for. */
+int	q2_crypt_method(struct opts *, unsigned *, struct imgerr *);
+int	q2_crypt_open(struct qcow2 *, struct opts *, struct imgerr *);
+void	q2_crypt_free(struct qcow2 *);
+/* Guest data of offset `off`, which is at `host` in its file. */
+int	q2_data_read(struct qcow2 *, void *, size_t, uint64_t host,
+	    uint64_t off);
+int	q2_data_write(struct qcow2 *, const void *, size_t, uint64_t host,
+	    uint64_t off);
+void	q2_crypt_info(struct qcow2 *, struct js *);
+/* Make a new, empty image an encrypted one. */
+int	q2_crypt_create(struct qcow2 *, unsigned method, struct opts *,
+	    struct imgerr *);
+int	q2_crypt_measure(unsigned method, struct opts *, uint64_t *bytes,
+	    struct imgerr *);
 
 /* qcow2.c */
 int	q2_write_header(struct qcow2 *, struct imgerr *);

@@ -31,9 +31,12 @@ raw_open(struct img *im, struct opts *o, struct imgerr *e)
 		    (unsigned long long)off, (unsigned long long)fsize);
 	if (sized && fsize - off < size)
 		return err_set(e, EINVAL, "The sum of offset (%llu) and size "
-		    "(%llu) has to be smaller or equal to the actual size of "
+		    "(%llu) has to be smaller or equal to the  actual size of "
 		    "the containing file (%llu)", (unsigned long long)off,
 		    (unsigned long long)size, (unsigned long long)fsize);
+	if (sized && size % 512)
+		return err_set(e, EINVAL, "Specified size is not multiple of "
+		    "512");
 	if (!(r = calloc(1, sizeof(*r))))
 		return err_set(e, ENOMEM, "Out of memory");
 	r->off = off;
@@ -61,7 +64,8 @@ at(struct img *im, uint64_t off)
 static int
 raw_pread(struct img *im, void *p, size_t n, uint64_t off)
 {
-	return im->file->drv->pread(im->file, p, n, at(im, off));
+	/* the disk ends with a sector, the file perhaps within it */
+	return img_pread_backing(im->file, p, n, at(im, off));
 }
 
 /* A guessed raw image must not become another format under a guest that writes

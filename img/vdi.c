@@ -1,9 +1,7 @@
 /*
  * vdi.c - VirtualBox disk images, version 1.1 (dynamic and static).
  *
- * A header, a map of 32-bit block numbers, blocks of 1 MiB.  The map lives in
- * memory; changed entries are written at a flush, after the data they point
- * to is on disk, so a cut leaves at worst blocks nobody points to.
+ * A header, a map of 32-bit block numbers, blocks of 1 MiB: see blockmap.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +9,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "img.h"
+#include "blockmap.h"
 
 enum {
 	H_TEXT = 0, H_SIG = 0x40, H_VER = 0x44, H_HLEN = 0x48, H_TYPE = 0x4c,
@@ -23,15 +21,51 @@ enum {
 #define VDI_SIG		0xbeda107fu
 #define NONE		0xffffffffu
 #define ZERO		0xfffffffeu
-#define VDI_MAXN	0x1fffffffu	/* blocks */
+#define VDI_MAXN	0x1fffff80u	/* blocks, as QEMU has it */
 
 struct vdi {
-	pthread_mutex_t	lock;
+	struct blockmap	m;
 	uint8_t		h[512];
-	uint32_t	*map, n, used, type;
-	uint64_t	bs, bmap, data;
-	uint32_t	lo, hi;			/* changed: [lo, hi) */
+	uint32_t	used;
+	uint64_t	data;			/* where the blocks begin */
 };
+
+static uint64_t
+where(const struct blockmap *m, uint32_t e)
+{
+	return e >= ZERO ? NOWHERE : ((const struct vdi *)m)->data + e * m->bs;
+}
+
+static int
+append(struct img *im, const uint8_t *p, size_t n, uint64_t in, uint32_t *e)
+{
+	struct vdi *v = im->priv;
+	uint8_t *b;
+	int r;
+
+	if (v->used >= VDI_MAXN) {
+		errno = EFBIG;
+		return -1;
+	}
+	if (!(b = calloc(1, v->m.bs)))
+		return -1;
+	memcpy(b + in, p, n);
+	r = img_pwrite(im->file, b, v->m.bs, v->data + v->used * v->m.bs, 0);
+	free(b);
+	if (!r)
+		*e = v->used++;
+	return r;
+}
+
+/* The count first: too high a one only leaks. */
+static int
+write_count(struct img *im)
+{
+	struct vdi *v = im->priv;
+
+	ple32(v->h + H_USED, v->used);
+	return img_pwrite(im->file, v->h, 512, 0, 0);
+}
 
 static int
 vdi_probe(const uint8_t *b, size_t n, const char *name)
@@ -44,6 +78,7 @@ vdi_open(struct img *im, struct opts *o, struct imgerr *e)
 {
 	static const uint8_t none[16];
 	struct vdi *v = calloc(1, sizeof(*v));
+	uint32_t type;
 	uint8_t *h;
 
 	if (!v)
@@ -54,40 +89,47 @@ vdi_open(struct img *im, struct opts *o, struct imgerr *e)
 		    strerror(errno));
 		goto bad;
 	}
+	if (le64(h + H_SIZE) > (uint64_t)VDI_MAXN * MiB) {
+		err_set(e, ENOTSUP, "Unsupported VDI image size (size is "
+		    "0x%llx, max supported is 0x%llx)",
+		    (unsigned long long)le64(h + H_SIZE),
+		    (unsigned long long)VDI_MAXN * MiB);
+		goto bad;
+	}
 	if (le32(h + H_SIG) != VDI_SIG) {
 		err_set(e, EINVAL, "Image not in VDI format (bad signature %08x)",
 		    le32(h + H_SIG));
 		goto bad;
 	}
-	v->n = le32(h + H_N);
+	type = le32(h + H_TYPE);
 	v->used = le32(h + H_USED);
-	v->bs = le32(h + H_BLK);
-	v->bmap = le32(h + H_BMAP);
 	v->data = le32(h + H_DATA);
-	v->type = le32(h + H_TYPE);
+	v->m = (struct blockmap){ .n = le32(h + H_N), .bs = le32(h + H_BLK),
+		.off = le32(h + H_BMAP), .ahead = type == T_STATIC,
+		.where = where, .append = append, .before_sync = write_count };
 	im->size = le64(h + H_SIZE);
 	if (le32(h + H_VER) != 0x00010001) {
 		err_set(e, ENOTSUP, "unsupported VDI image (version %u.%u)",
 		    le32(h + H_VER) >> 16, le32(h + H_VER) & 0xffff);
 		goto bad;
 	}
-	if (v->bs != MiB || le32(h + H_SECT) != 512) {
+	if (v->m.bs != MiB || le32(h + H_SECT) != 512) {
 		err_set(e, ENOTSUP, "unsupported VDI image (block size %llu is "
 		    "not 1048576 or sector size %u is not 512)",
-		    (unsigned long long)v->bs, le32(h + H_SECT));
+		    (unsigned long long)v->m.bs, le32(h + H_SECT));
 		goto bad;
 	}
-	if (v->bmap & 511 || v->data & 511 || v->bmap < 512) {
+	if (v->m.off & 511 || v->data & 511 || v->m.off < 512) {
 		err_set(e, ENOTSUP, "unsupported VDI image (unaligned block map "
 		    "or data)");
 		goto bad;
 	}
 	if (im->size > (uint64_t)VDI_MAXN * MiB || rup(im->size, MiB) / MiB >
-	    v->n || v->n > VDI_MAXN) {
+	    v->m.n || v->m.n > VDI_MAXN) {
 		err_set(e, ENOTSUP, "unsupported VDI image (disk size %llu, "
 		    "image bitmap has room for %llu)",
 		    (unsigned long long)im->size,
-		    (unsigned long long)v->n * MiB);
+		    (unsigned long long)v->m.n * MiB);
 		goto bad;
 	}
 	if (memcmp(h + H_LINK, none, 16) || memcmp(h + H_PARENT, none, 16)) {
@@ -96,196 +138,30 @@ vdi_open(struct img *im, struct opts *o, struct imgerr *e)
 		goto bad;
 	}
 	/* a map longer than the file is a lie: no memory for it */
-	if (v->bmap + (uint64_t)v->n * 4 > im->file->size) {
+	if (v->m.off + (uint64_t)v->m.n * 4 > im->file->size) {
 		err_set(e, EINVAL, "VDI block map reaches beyond the end of the "
 		    "file");
 		goto bad;
 	}
-	v->map = malloc((size_t)v->n * 4 + 4);
-	if (!v->map || img_pread_backing(im->file, v->map, (size_t)v->n * 4,
-	    v->bmap)) {
-		err_set(e, v->map ? errno : ENOMEM, "Could not read the block "
-		    "map");
+	if (blockmap_open(im, &v->m)) {
+		err_set(e, errno, "Could not read the block map");
 		goto bad;
 	}
-	pthread_mutex_init(&v->lock, NULL);
 	im->size = rup(im->size, 512);
 	im->cluster = MiB;
-	im->zero_init = v->type != T_STATIC;
+	im->zero_init = type != T_STATIC;
 	im->priv = v;
 	return 0;
 bad:
-	free(v->map);
 	free(v);
 	return -1;
-}
-
-/* Lock held. */
-static int
-vdi_sync(struct img *im)
-{
-	struct vdi *v = im->priv;
-
-	if (!v->hi)
-		return 0;
-	/* the count first: too high a one only leaks */
-	ple32(v->h + H_USED, v->used);
-	if (img_pwrite(im->file, v->h, 512, 0, 0) || img_flush(im->file) ||
-	    img_pwrite(im->file, v->map + v->lo, (size_t)(v->hi - v->lo) * 4,
-	    v->bmap + (uint64_t)v->lo * 4, 0))
-		return -1;
-	v->lo = v->hi = 0;
-	return 0;
-}
-
-static int
-vdi_flush(struct img *im)
-{
-	struct vdi *v = im->priv;
-	int r;
-
-	pthread_mutex_lock(&v->lock);
-	r = vdi_sync(im);
-	pthread_mutex_unlock(&v->lock);
-	return r ? -1 : img_flush(im->file);
 }
 
 static void
 vdi_close(struct img *im)
 {
-	struct vdi *v = im->priv;
-
-	if (im->flags & IMG_RDWR)
-		vdi_flush(im);
-	pthread_mutex_destroy(&v->lock);
-	free(v->map);
-	free(v);
-}
-
-static uint32_t
-entry(struct vdi *v, uint64_t i)
-{
-	uint32_t e;
-
-	pthread_mutex_lock(&v->lock);
-	e = v->map[i];
-	pthread_mutex_unlock(&v->lock);
-	return e;
-}
-
-static int
-vdi_pread(struct img *im, void *p, size_t n, uint64_t off)
-{
-	struct vdi *v = im->priv;
-	uint8_t *b = p;
-	size_t k;
-
-	for (; n; n -= k, off += k, b += k) {
-		uint32_t e = entry(v, off / v->bs);
-
-		k = umin(n, v->bs - off % v->bs);
-		if (e >= ZERO)
-			memset(b, 0, k);
-		else if (img_pread_backing(im->file, b, k, v->data +
-		    e * v->bs + off % v->bs))
-			return -1;
-	}
-	return 0;
-}
-
-static int
-vdi_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
-{
-	struct vdi *v = im->priv;
-	const uint8_t *b = p;
-	uint8_t *blk = NULL;
-	size_t k;
-	int r = 0;
-
-	for (; n && !r; n -= k, off += k, b += k) {
-		uint64_t i = off / v->bs, in = off % v->bs;
-		uint32_t e = entry(v, i);
-
-		k = umin(n, v->bs - in);
-		if (e < ZERO) {
-			r = img_pwrite(im->file, b, k, v->data + e * v->bs +
-			    in, 0);
-			continue;
-		}
-		pthread_mutex_lock(&v->lock);
-		e = v->map[i];
-		if (e < ZERO) {
-			r = img_pwrite(im->file, b, k, v->data + e * v->bs +
-			    in, 0);
-		} else if (!blk && !(blk = malloc(v->bs))) {
-			errno = ENOMEM;
-			r = -1;
-		} else {
-			memset(blk, 0, v->bs);
-			memcpy(blk + in, b, k);
-			e = v->used;
-			if (e >= VDI_MAXN) {
-				errno = EFBIG;
-				r = -1;
-			} else
-				r = img_pwrite(im->file, blk, v->bs, v->data +
-				    e * v->bs, 0);
-			if (!r) {
-				v->used++;
-				v->map[i] = e;
-				if (!v->hi || i < v->lo)
-					v->lo = (uint32_t)i;
-				if (i + 1 > v->hi)
-					v->hi = (uint32_t)i + 1;
-			}
-		}
-		pthread_mutex_unlock(&v->lock);
-	}
-	free(blk);
-	return r;
-}
-
-/* Zeros where there is nothing need nothing. */
-static int
-vdi_zero(struct img *im, uint64_t off, uint64_t len, int flags)
-{
-	struct vdi *v = im->priv;
-	uint64_t k;
-	uint8_t *z;
-
-	for (; len; off += k, len -= k) {
-		k = umin(len, v->bs - off % v->bs);
-		if (entry(v, off / v->bs) >= ZERO)
-			continue;
-		if (flags & IMG_NOFALLBACK) {
-			errno = ENOTSUP;
-			return -1;
-		}
-		if (!(z = calloc(1, k)))
-			return -1;
-		if (vdi_pwrite(im, z, k, off)) {
-			free(z);
-			return -1;
-		}
-		free(z);
-	}
-	return 0;
-}
-
-static int
-vdi_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
-{
-	struct vdi *v = im->priv;
-	uint32_t e = entry(v, off / v->bs);
-
-	s->len = umin(len, v->bs - off % v->bs);
-	if (e >= ZERO)
-		return 0;
-	s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED |
-	    (v->type == T_STATIC ? IMG_SUB : 0);
-	s->map = v->data + e * v->bs + off % v->bs;
-	s->file = im->file;
-	return 0;
+	blockmap_close(im);
+	free(im->priv);
 }
 
 static int
@@ -298,16 +174,16 @@ vdi_check(struct img *im, struct img_check *c, struct imgerr *e)
 
 	if (c->fix)
 		return err_set(e, ENOTSUP, "Repair is not supported for VDI");
-	if (!(seen = calloc(1, v->n / 8 + 1)))
+	if (!(seen = calloc(1, v->m.n / 8 + 1)))
 		return err_set(e, ENOMEM, "Out of memory");
-	for (uint32_t i = 0; i < v->n; i++) {
-		uint32_t b = v->map[i];
+	for (uint32_t i = 0; i < v->m.n; i++) {
+		uint32_t b = v->m.map[i];
 
 		if (b >= ZERO)
 			continue;
 		n++;
 		s[0] = 0;
-		if (b >= v->n)
+		if (b >= v->m.n)
 			snprintf(s, sizeof(s), "ERROR: block index %u out of "
 			    "range, is %u", i, b);
 		else if (seen[b / 8] >> (b % 8) & 1)
@@ -396,8 +272,9 @@ static const struct opt_desc vdi_opts[] = {
 };
 
 const struct img_driver drv_vdi = {
-	.name = "vdi", .late = true, .opts = vdi_opts, .probe = vdi_probe, .open = vdi_open,
-	.close = vdi_close, .pread = vdi_pread, .pwrite = vdi_pwrite,
-	.zero = vdi_zero, .flush = vdi_flush, .status = vdi_status,
+	.name = "vdi", .late = true, .opts = vdi_opts, .probe = vdi_probe,
+	.open = vdi_open, .close = vdi_close, .pread = blockmap_pread,
+	.pwrite = blockmap_pwrite, .zero = blockmap_zero,
+	.flush = blockmap_flush, .status = blockmap_status,
 	.create = vdi_create, .check = vdi_check,
 };

@@ -262,7 +262,8 @@ vhdx_open(struct img *im, struct opts *o, struct imgerr *e)
 		return err_set(e, ENOMEM, "Out of memory");
 	if (img_pread_backing(im->file, sig, 8, 0) || memcmp(sig, "vhdxfile",
 	    8)) {
-		err_set(e, EINVAL, "Not a VHDX file");
+		err_set(e, EINVAL, "Could not open '%s': Invalid argument",
+		    im->filename);
 		goto bad;
 	}
 	if (read_headers(im, &v->h, e))

@@ -38,7 +38,7 @@ main(int argc, char **argv)
 		switch (c) {
 		case ':':
 		case '?':
-			bad_option(argv);
+			bad_option(c, argv);
 		case 'h':
 			help();
 		case 'V':

@@ -4,8 +4,7 @@
  *
  * Dynamic: footer copy, dynamic header, block allocation table, then blocks,
  * each a bitmap of sectors and the data, and the footer at the end.  A new
- * block is written with the footer behind it; the table entry follows at the
- * next flush, when that is on disk.
+ * block is written with the footer behind it; for the table see blockmap.h.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,18 +12,51 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "img.h"
+#include "blockmap.h"
 
 #define VPC_MAX_SECT	(65535ull * 16 * 255)	/* of the CHS fields */
 #define VPC_MAX		(2040ull * GiB)
 
 struct vpc {
-	pthread_mutex_t	lock;
+	struct blockmap	m;		/* of a dynamic one */
 	bool		fixed;
 	uint8_t		foot[512];
-	uint32_t	*bat, n, lo, hi;
-	uint64_t	bat_off, bs, bmap, end;	/* end: where the footer is */
+	uint64_t	bitmap, end;	/* bytes of one; where the footer is */
 };
+
+static uint64_t
+where(const struct blockmap *m, uint32_t e)
+{
+	return e == UINT32_MAX ? NOWHERE : e * 512ull +
+	    ((const struct vpc *)m)->bitmap;
+}
+
+/* With the footer behind it. */
+static int
+append(struct img *im, const uint8_t *p, size_t n, uint64_t in, uint32_t *e)
+{
+	struct vpc *v = im->priv;
+	size_t len = v->bitmap + v->m.bs + 512;
+	uint8_t *b;
+	int r;
+
+	if (v->end / 512 >= UINT32_MAX) {
+		errno = EFBIG;
+		return -1;
+	}
+	if (!(b = calloc(1, len)))
+		return -1;
+	memset(b, 0xff, v->bitmap);
+	memcpy(b + v->bitmap + in, p, n);
+	memcpy(b + len - 512, v->foot, 512);
+	r = img_pwrite(im->file, b, len, v->end, 0);
+	free(b);
+	if (r)
+		return -1;
+	*e = (uint32_t)(v->end / 512);
+	v->end += len - 512;
+	return 0;
+}
 
 static int
 vpc_probe(const uint8_t *b, size_t n, const char *name)
@@ -86,12 +118,52 @@ exact(const uint8_t *f)
 	return false;
 }
 
+/* The dynamic header and the table. */
+static int
+dynamic(struct img *im, struct vpc *v, struct imgerr *e)
+{
+	struct blockmap *m = &v->m;
+	uint8_t h[1024];
+
+	if (img_pread_backing(im->file, h, 1024, be64(v->foot + 16)))
+		return err_set(e, errno, "Could not read the VHD: %s",
+		    strerror(errno));
+	if (memcmp(h, "cxsparse", 8))
+		return err_set(e, EINVAL, "invalid VPC image (no dynamic "
+		    "header)");
+	*m = (struct blockmap){ .n = be32(h + 28), .bs = be32(h + 32),
+		.off = be64(h + 16), .big = true, .where = where,
+		.append = append };
+	if (m->bs < 512 || m->bs & (m->bs - 1) || m->bs > 256 * MiB)
+		return err_set(e, EINVAL, "Invalid block size %llu",
+		    (unsigned long long)m->bs);
+	if (be32(v->foot + 60) == 4)
+		return err_set(e, ENOTSUP, "Differencing VHDs are not "
+		    "supported");
+	if ((uint64_t)m->n * m->bs < im->size)
+		return err_set(e, EINVAL, "Page table too small");
+	if (m->off > im->file->size || (uint64_t)m->n * 4 >
+	    im->file->size - m->off)
+		return err_set(e, EINVAL, "Page table reaches beyond the end "
+		    "of the file");
+	v->bitmap = rup(m->bs / 512 / 8, 512);
+	if (blockmap_open(im, m))
+		return err_set(e, errno, "Could not read the VHD: %s",
+		    strerror(errno));
+	v->end = rup(m->off + m->n * 4ull, 512);
+	for (uint32_t i = 0; i < m->n; i++)
+		if (where(m, m->map[i]) != NOWHERE)
+			v->end = umax(v->end, where(m, m->map[i]) + m->bs);
+	im->cluster = (uint32_t)m->bs;
+	return 0;
+}
+
 static int
 vpc_open(struct img *im, struct opts *o, struct imgerr *e)
 {
 	struct vpc *v = calloc(1, sizeof(*v));
-	uint8_t *f, h[1024];
 	const char *force;
+	uint8_t *f;
 	uint64_t chs;
 
 	if (!v)
@@ -102,7 +174,7 @@ vpc_open(struct img *im, struct opts *o, struct imgerr *e)
 		goto io;
 	if (memcmp(f, "conectix", 8)) {
 		if (im->file->size < 512) {
-			err_set(e, EIO, "File is too small for a VHD");
+			err_set(e, EINVAL, "invalid VPC image");
 			goto bad;
 		}
 		if (img_pread_backing(im->file, f, 512, im->file->size - 512))
@@ -129,97 +201,24 @@ vpc_open(struct img *im, struct opts *o, struct imgerr *e)
 		goto bad;
 	}
 	im->size = rup(im->size, 512);
-	if (!v->fixed) {
-		uint64_t at = be64(f + 16);
-
-		if (img_pread_backing(im->file, h, 1024, at))
-			goto io;
-		if (memcmp(h, "cxsparse", 8)) {
-			err_set(e, EINVAL, "invalid VPC image (no dynamic "
-			    "header)");
-			goto bad;
-		}
-		v->bs = be32(h + 32);
-		v->n = be32(h + 28);
-		v->bat_off = be64(h + 16);
-		if (v->bs < 512 || v->bs & (v->bs - 1) || v->bs > 256 * MiB) {
-			err_set(e, EINVAL, "Invalid block size %llu",
-			    (unsigned long long)v->bs);
-			goto bad;
-		}
-		if (be32(f + 60) == 4) {
-			err_set(e, ENOTSUP, "Differencing VHDs are not "
-			    "supported");
-			goto bad;
-		}
-		if ((uint64_t)v->n * v->bs < im->size) {
-			err_set(e, EINVAL, "Page table too small");
-			goto bad;
-		}
-		if (v->bat_off > im->file->size || (uint64_t)v->n * 4 >
-		    im->file->size - v->bat_off) {
-			err_set(e, EINVAL, "Page table reaches beyond the end "
-			    "of the file");
-			goto bad;
-		}
-		v->bmap = rup(v->bs / 512 / 8, 512);
-		v->bat = malloc((size_t)v->n * 4 + 4);
-		if (!v->bat || img_pread_backing(im->file, v->bat,
-		    (size_t)v->n * 4, v->bat_off))
-			goto io;
-		v->end = rup(v->bat_off + v->n * 4ull, 512);
-		for (uint32_t i = 0; i < v->n; i++) {
-			v->bat[i] = __builtin_bswap32(v->bat[i]);
-			if (v->bat[i] != UINT32_MAX)
-				v->end = umax(v->end, v->bat[i] * 512ull +
-				    v->bmap + v->bs);
-		}
-		im->cluster = (uint32_t)v->bs;
-	}
-	pthread_mutex_init(&v->lock, NULL);
+	if (!v->fixed && dynamic(im, v, e))
+		goto bad;
 	im->zero_init = true;
 	im->priv = v;
 	return 0;
 io:
 	err_set(e, errno, "Could not read the VHD: %s", strerror(errno));
 bad:
-	free(v->bat);
 	free(v);
 	return -1;
-}
-
-static int
-vpc_sync(struct img *im)
-{
-	struct vpc *v = im->priv;
-	uint32_t n = v->hi - v->lo;
-	uint8_t *b;
-	int r;
-
-	if (!v->hi)
-		return 0;
-	if (!(b = malloc((size_t)n * 4)))
-		return -1;
-	for (uint32_t i = 0; i < n; i++)
-		pbe32(b + i * 4, v->bat[v->lo + i]);
-	r = img_flush(im->file) || img_pwrite(im->file, b, (size_t)n * 4,
-	    v->bat_off + v->lo * 4ull, 0) ? -1 : 0;
-	free(b);
-	if (!r)
-		v->lo = v->hi = 0;
-	return r;
 }
 
 static int
 vpc_flush(struct img *im)
 {
 	struct vpc *v = im->priv;
-	int r;
 
-	pthread_mutex_lock(&v->lock);
-	r = vpc_sync(im);
-	pthread_mutex_unlock(&v->lock);
-	return r ? -1 : img_flush(im->file);
+	return v->fixed ? img_flush(im->file) : blockmap_flush(im);
 }
 
 static void
@@ -227,157 +226,53 @@ vpc_close(struct img *im)
 {
 	struct vpc *v = im->priv;
 
-	if (im->flags & IMG_RDWR)
-		vpc_flush(im);
-	pthread_mutex_destroy(&v->lock);
-	free(v->bat);
+	if (!v->fixed)
+		blockmap_close(im);
+	else if (im->flags & IMG_RDWR)
+		img_flush(im->file);
 	free(v);
-}
-
-/* Host offset of the data of block i, or 0. */
-static uint64_t
-where(struct vpc *v, uint64_t i)
-{
-	uint32_t b;
-
-	pthread_mutex_lock(&v->lock);
-	b = v->bat[i];
-	pthread_mutex_unlock(&v->lock);
-	return b == UINT32_MAX ? 0 : b * 512ull + v->bmap;
 }
 
 static int
 vpc_pread(struct img *im, void *p, size_t n, uint64_t off)
 {
 	struct vpc *v = im->priv;
-	uint8_t *b = p;
-	size_t k;
 
-	if (v->fixed)
-		return img_pread_backing(im->file, p, n, off);
-	for (; n; n -= k, off += k, b += k) {
-		uint64_t h = where(v, off / v->bs);
-
-		k = umin(n, v->bs - off % v->bs);
-		if (!h)
-			memset(b, 0, k);
-		else if (img_pread_backing(im->file, b, k, h + off % v->bs))
-			return -1;
-	}
-	return 0;
-}
-
-static int
-alloc(struct img *im, uint64_t i, const uint8_t *p, size_t n, uint64_t in)
-{
-	struct vpc *v = im->priv;
-	size_t len = v->bmap + v->bs + 512;
-	uint8_t *b;
-	int r;
-
-	if (v->end / 512 >= UINT32_MAX) {
-		errno = EFBIG;
-		return -1;
-	}
-	if (!(b = calloc(1, len))) {
-		errno = ENOMEM;
-		return -1;
-	}
-	memset(b, 0xff, v->bmap);
-	memcpy(b + v->bmap + in, p, n);
-	memcpy(b + len - 512, v->foot, 512);
-	r = img_pwrite(im->file, b, len, v->end, 0);
-	free(b);
-	if (r)
-		return -1;
-	v->bat[i] = (uint32_t)(v->end / 512);
-	v->end += len - 512;
-	if (!v->hi || i < v->lo)
-		v->lo = (uint32_t)i;
-	if (i + 1 > v->hi)
-		v->hi = (uint32_t)i + 1;
-	return 0;
+	return v->fixed ? img_pread_backing(im->file, p, n, off) :
+	    blockmap_pread(im, p, n, off);
 }
 
 static int
 vpc_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
 {
 	struct vpc *v = im->priv;
-	const uint8_t *b = p;
-	size_t k;
-	int r = 0;
 
-	if (v->fixed)
-		return img_pwrite(im->file, p, n, off, 0);
-	for (; n && !r; n -= k, off += k, b += k) {
-		uint64_t i = off / v->bs, h = where(v, i);
-
-		k = umin(n, v->bs - off % v->bs);
-		if (!h) {
-			pthread_mutex_lock(&v->lock);
-			if (v->bat[i] != UINT32_MAX)
-				h = v->bat[i] * 512ull + v->bmap;
-			else
-				r = alloc(im, i, b, k, off % v->bs);
-			pthread_mutex_unlock(&v->lock);
-		}
-		if (h && !r)
-			r = img_pwrite(im->file, b, k, h + off % v->bs, 0);
-	}
-	return r;
-}
-
-static int
-vpc_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
-{
-	struct vpc *v = im->priv;
-	uint64_t h;
-
-	if (v->fixed) {
-		s->len = len;
-		s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED | IMG_SUB;
-		s->map = off;
-		s->file = im->file;
-		return 0;
-	}
-	h = where(v, off / v->bs);
-	s->len = umin(len, v->bs - off % v->bs);
-	if (!h)
-		return 0;
-	s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED;
-	s->map = h + off % v->bs;
-	s->file = im->file;
-	return 0;
+	return v->fixed ? img_pwrite(im->file, p, n, off, 0) :
+	    blockmap_pwrite(im, p, n, off);
 }
 
 static int
 vpc_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 {
 	struct vpc *v = im->priv;
-	uint64_t k;
-	uint8_t *z;
 
-	if (v->fixed) {
-		errno = ENOTSUP;
-		return -1;
-	}
-	for (; len; off += k, len -= k) {
-		k = umin(len, v->bs - off % v->bs);
-		k = umin(k, 2 * MiB);
-		if (!where(v, off / v->bs))
-			continue;
-		if (flags & IMG_NOFALLBACK) {
-			errno = ENOTSUP;
-			return -1;
-		}
-		if (!(z = calloc(1, k)))
-			return -1;
-		if (vpc_pwrite(im, z, k, off)) {
-			free(z);
-			return -1;
-		}
-		free(z);
-	}
+	if (!v->fixed)
+		return blockmap_zero(im, off, len, flags);
+	errno = ENOTSUP;
+	return -1;
+}
+
+static int
+vpc_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
+{
+	struct vpc *v = im->priv;
+
+	if (!v->fixed)
+		return blockmap_status(im, off, len, s);
+	s->len = len;
+	s->flags = IMG_DATA | IMG_ALLOC | IMG_MAPPED | IMG_SUB;
+	s->map = off;
+	s->file = im->file;
 	return 0;
 }
 
@@ -397,7 +292,8 @@ vpc_create(const char *name, struct opts *o, struct imgerr *e)
 	    opts_bool(o, "force_size", false, &force, e))
 		return -1;
 	if (sub && strcmp(sub, "dynamic") && strcmp(sub, "fixed"))
-		return err_set(e, EINVAL, "Invalid parameter '%s'", sub);
+		return err_set(e, EINVAL, "Parameter 'subformat' does not "
+		    "accept value '%s'", sub);
 	fixed = sub && !strcmp(sub, "fixed");
 	want = rup(want, 512);
 	if (want > VPC_MAX)
@@ -481,8 +377,8 @@ static const struct opt_desc vpc_opts[] = {
 };
 
 const struct img_driver drv_vpc = {
-	.name = "vpc", .late = true, .opts = vpc_opts, .probe = vpc_probe, .open = vpc_open,
-	.close = vpc_close, .pread = vpc_pread, .pwrite = vpc_pwrite,
+	.name = "vpc", .late = true, .opts = vpc_opts, .probe = vpc_probe,
+	.open = vpc_open, .close = vpc_close, .pread = vpc_pread, .pwrite = vpc_pwrite,
 	.zero = vpc_zero, .flush = vpc_flush, .status = vpc_status,
 	.create = vpc_create,
 };

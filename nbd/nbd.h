@@ -59,4 +59,8 @@ uint16_t nbd_flags(const struct nbd_conn *);
 /* serve.c: until the client leaves.  Closes nothing. */
 void	nbd_serve(struct nbd_conn *, int threads);
 
+/* Print what the server at host and port, or at the socket `path`, exports. */
+int	nbd_list(const char *host, const char *port, const char *path,
+	    struct imgerr *);
+
 #endif

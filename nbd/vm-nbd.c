@@ -135,6 +135,7 @@ help(void)
 "  -f, --format=FORMAT       image format\n"
 "  -r, --read-only           export read-only\n"
 "  -l, --load-snapshot=PARAM export an internal snapshot\n"
+"  -L, --list                print what a server at PORT or PATH exports\n"
 "      --fork                go to the background when ready\n"
 "      --pid-file=PATH       write the process id there\n"
 "      --cache=MODE --aio=MODE --discard=MODE --detect-zeroes=MODE\n"
@@ -230,7 +231,7 @@ main(int argc, char **argv)
 	const char *port = "10809", *host = NULL, *path = NULL, *fmt = NULL;
 	const char *snap = NULL, *pidfile = NULL;
 	bool persistent = false, dofork = false, io = false, use_stdin = false;
-	bool temp = false;
+	bool temp = false, list = false;
 	int c, shared = 1, fl = IMG_RDWR | IMG_UNMAP, ls = -1, ready[2];
 	struct opts o = { 0 };
 	struct imgerr e;
@@ -317,8 +318,7 @@ main(int argc, char **argv)
 		case 'c': case 'd':
 			errx(1, "the kernel's NBD client is not supported: use "
 			    "nbd-client");
-		case 'L':
-			errx(1, "--list is not implemented: use nbdinfo --list");
+		case 'L': list = true; break;
 		case 'P':
 			errx(1, "--partition is gone: use --image-opts with "
 			    "raw's offset and size");
@@ -329,6 +329,17 @@ main(int argc, char **argv)
 			    "information.\n");
 			return 1;
 		}
+	if (list) {
+		if (optind < argc)
+			errx(1, "List mode is incompatible with a file name");
+		if (*ex.name || ex.description || ex.off || ex.depth ||
+		    ex.nbitmap || shared != 1 || fmt || snap || temp || io)
+			errx(1, "List mode is incompatible with per-device "
+			    "settings");
+		if (nbd_list(host ? host : "0.0.0.0", port, path, &e))
+			errx(1, "%s", e.s);
+		return 0;
+	}
 	if (argc - optind != 1) {
 		warnx("Invalid number of arguments");
 		fprintf(stderr, "Try `vm-nbd --help' for more information.\n");

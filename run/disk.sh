@@ -33,11 +33,12 @@ disk_words() {
 	'') die 2 "$1: no file" ;;
 	json:*) ;;
 	file:*) dk_file=${dk_file#file:} ;;
-	*://*|nbd:*|rbd:*|ssh:*|fat:*|iscsi:*|sheepdog:*)
+	nbd:*|nbd+tcp://*|nbd+unix://*) ;;
+	*://*|rbd:*|ssh:*|fat:*|iscsi:*|sheepdog:*)
 		not_yet "$1 file=$dk_file" ;;
 	esac
 	case $dk_file,$dk_ro$dk_snap in
-	json:*) ;;
+	json:*|nbd:*|*://*) ;;
 	*,) put files "$1" "w:$dk_file" ;;
 	*) put files "$1" "r:$dk_file" ;;
 	esac
@@ -49,10 +50,10 @@ disk_words() {
 # image_format OPTION NAME: one that the image library has
 image_format() {
 	case $2 in
-	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs) ;;
-	cloop|dmg|vvfat|nbd|ssh|http|https|ftp|\
-	ftps|rbd|iscsi|gluster|nfs|null-*|blkdebug|blkverify|quorum|throttle|\
-	copy-on-read|preallocate|replication|blklogwrites|nvme)
+	raw|qcow2|qcow|qed|vdi|vpc|vmdk|vhdx|luks|parallels|bochs|cloop|dmg|nbd) ;;
+	vvfat|http|https|ftp|ftps|ssh|rbd|iscsi|gluster|nfs|null-*|\
+	blkdebug|blkverify|quorum|throttle|copy-on-read|preallocate|\
+	replication|blklogwrites|nvme)
 		not_yet "$1=$2" ;;
 	*) die 2 "$1=$2: unknown format" ;;
 	esac
@@ -60,7 +61,7 @@ image_format() {
 
 drive() {
 	rest=$a dk_if=ide dk_id= dk_index= dk_media= dk_addr=
-	dk_direct= dk_through= dk_noflush= dk_cor=
+	dk_direct= dk_through= dk_noflush= dk_cor= dk_limits=
 	while next_kv; do
 		case $k in
 		file) dk_file=$v ;;
@@ -96,12 +97,15 @@ drive() {
 			[ "$v" = report ] || dk_words="$dk_words $k=$v" ;;
 		locking|file.locking) only "-drive $k" "$v" "auto on off"
 			dk_words="$dk_words locking=$v" ;;
-		key-secret) quote "key-secret=$v"; dk_words="$dk_words $q"
+		key-secret|encrypt.key-secret)
+			quote "$k=$v"; dk_words="$dk_words $q"
 			secret "-drive $k" "$v"; dk_words="$dk_words $q" ;;
 		aio|file.aio) only "-drive $k" "$v" threads ;;
+		throttling.*|bps*|iops*|group) limit ;;
 		*) bad_key -drive ;;
 		esac
 	done
+	[ ! "$dk_limits" ] || dk_words="$dk_words throttle=$dk_limits"
 	[ ! "$dk_cor" ] || dk_words="$dk_words copy-on-read=on"
 	case $dk_noflush,$dk_direct,$dk_through in
 	on,on,*) not_yet "-drive cache.direct=on,cache.no-flush=on" ;;
@@ -147,6 +151,29 @@ drive() {
 	scsi|sd|mtd|floppy|pflash) not_yet "-drive if=$dk_if" ;;
 	*) die 2 "-drive if=$dk_if: unknown interface" ;;
 	esac
+}
+
+# limit: $k=$v, throttling.iops-total-max or iops_max, to $dk_limits; the image
+# library knows which there are
+limit() {
+	m=
+	case $k in
+	throttling.group|group) not_yet "-drive $k=$v" ;;
+	throttling.*) l=${k#throttling.} ;;
+	iops_size) l=iops-size ;;
+	*_max_length) m=-max-length l=${k%_max_length} ;;
+	*_max) m=-max l=${k%_max} ;;
+	*) l=$k ;;
+	esac
+	case $l in
+	bps|iops) l=$l-total ;;
+	*_rd) l=${l%_rd}-read ;;
+	*_wr) l=${l%_wr}-write ;;
+	esac
+	case $v in
+	''|*[!0-9kKMGT]*) die 2 "-drive $k=$v: not a number" ;;
+	esac
+	dk_limits=${dk_limits:+$dk_limits,}$l$m=$v
 }
 
 # secret WHAT ID: $q is the part's word for -object secret,id=ID

@@ -99,6 +99,30 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	[[ $output == *"a: Invalid password, cannot unlock any keyslot" ]]
 }
 
+@test "encrypted qcow2 disks, by -drive and by -blockdev" {
+	printf 'open, sesame' >pw
+	s="--object secret,id=s,file=pw"
+	for f in a:luks b:aes; do
+		"$top/build/bin/vm-img" create -q -f qcow2 $s \
+			-o encrypt.format=${f#*:},encrypt.key-secret=s ${f%:*} 8M
+	done
+	guest -object secret,id=s,file=pw \
+		-drive if=virtio,file=a,format=qcow2,encrypt.key-secret=s \
+		-blockdev driver=file,node-name=f,filename=b \
+		-blockdev driver=qcow2,node-name=n,file=f,encrypt.key-secret=s \
+		-device virtio-blk-pci,drive=n -- \
+		"for d in vda vdb; do dd if=/dev/urandom of=/dev/\$d bs=5k count=300 seek=7; done; sync; sha256sum /dev/vda /dev/vdb"
+	for f in a:vda b:vdb; do
+		o=driver=qcow2,file.filename=${f%:*},encrypt.key-secret=s
+		qemu-img check $s --image-opts $o
+		qemu-img convert $s --image-opts -O raw $o .raw
+		seen "$(sha256sum <.raw | cut -c 1-64)" ${f#*:}
+	done
+	run vm-run -kernel "$guest/vmlinuz" -drive if=virtio,file=a,format=qcow2
+	[ "$status" -eq 1 ]
+	[[ $output == *"Parameter 'encrypt.key-secret' is required for cipher" ]]
+}
+
 @test "host caches, direct I/O, zero detection and copy on read" {
 	qemu-img create -q -f raw raw 16M
 	head -c 4M /dev/urandom | dd of=raw bs=1M conv=notrunc status=none
@@ -312,4 +336,26 @@ scribble='dd if=/dev/urandom of=/dev/D bs=64k seek=7 count=40 && dd if=/dev/uran
 	X
 	expect x.exp
 	[ "$(head -c 4 img)" = kept ]
+}
+
+@test "a disk on an NBD server" {
+	local S=$BATS_TEST_TMPDIR/s
+	head -c 16M /dev/urandom >raw
+	sum=$(sha256sum <raw | cut -c 1-64)
+	qemu-img convert -f raw -O qcow2 raw d.qcow2
+	qemu-nbd -t -e 4 -f raw -k "$S" d.qcow2 3>&- &
+	qemu-nbd -t -e 4 -f raw -k "$S.2" raw 3>&- &
+	while [ ! -S "$S" ] || [ ! -S "$S.2" ]; do sleep 0.02; done
+	r=0
+	guest -drive "if=virtio,file=nbd+unix:///?socket=$S,format=qcow2" \
+		-drive "if=virtio,file=nbd:unix:$S.2,format=raw" -- \
+		"sha256sum /dev/vda /dev/vdb; ${scribble//D/vda}; ${scribble//D/vdb}" || r=$?
+	kill %1 %2
+	wait
+	[ $r = 0 ]
+	seen "$sum" vda
+	seen "$sum" vdb
+	qemu-img check d.qcow2
+	seen "$(content qcow2 d.qcow2)" vda
+	seen "$(content raw raw)" vdb
 }

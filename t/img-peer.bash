@@ -12,16 +12,19 @@ peer_setup() {
 
 # Names, times, and blocks used on the host: these may differ.
 peer_norm() {
-	sed -E -e 's/(vm|qemu)-(img|io)/X-\2/g' \
+	sed -E -e '/^qemu: module .* not found/d' \
+	    -e 's/(vm|qemu)-(img|io)/X-\2/g' \
 	    -e 's/^(disk size:|    "actual-size":) .*/\1/' \
-	    -e 's/[0-9.]+ sec \(.*/T/' -e 's/^[0-9]+,[0-9]+,0:.*/CSV/' "$@"
+	    -e 's/(^|; )[0-9:.]+( sec)? \(.*/\1T/' \
+	    -e 's/(completed in) [0-9.]+/\1/' \
+	    -e 's/( *\([0-9.]+\/100%\)\r?)+/P/g' -e 's/^[0-9]+,[0-9]+,0:.*/CSV/' "$@"
 }
 
 # same TOOL WORD...: TOOL is img or io
 same() {
 	local t=$1 a=0 b=0
 	shift
-	(cd "$P" && "qemu-$t" "$@") >"$P/.o" 2>"$P/.e" </dev/null || a=$?
+	(cd "$P" && timeout 60 "qemu-$t" "$@") >"$P/.o" 2>"$P/.e" </dev/null || a=$?
 	(cd "$O" && timeout 60 "$B/vm-$t" "$@") >"$O/.o" 2>"$O/.e" </dev/null || b=$?
 	if [ $a -ne $b ] ||
 	    ! diff <(peer_norm "$P/.o") <(peer_norm "$O/.o") ||

@@ -149,3 +149,14 @@ rounds() {
 	exec 8>&-; wait
 	qemu-img info o.q
 }
+
+@test "tables longer than what one refcount block counts" {
+	cd "$BATS_TEST_TMPDIR"
+	for o in cluster_size=512 cluster_size=512,refcount_bits=64; do
+		"$B/vm-img" create -q -f qcow2 -o $o i 2G
+		"$B/vm-io" -c "write -q -P 3 1G 1M" -c "write -q -P 4 2047M 1M" i
+		qemu-img check -q i
+		qemu-io -c "read -P 3 1G 1M" -c "read -P 4 2047M 1M" i
+		[ "$(stat -c %s i)" -lt 10000000 ]
+	done
+}

@@ -64,3 +64,26 @@ stop() { kill "$(cat pid)"; while [ -e pid ]; do sleep 0.02; done; }
 	while [ -e pid ]; do sleep 0.02; done
 	[ ! -e s ]
 }
+
+@test "-L prints what servers export, as qemu-nbd does" {
+	"$B/vm-img" bitmap --add q b0
+	serve -t -r -A -B b0 -D words -x name -f qcow2 q
+	"$B/vm-nbd" -L -k "$S" > o
+	qemu-nbd -L -k "$S" > p
+	diff p o
+	stop
+	qemu-nbd -t -f raw -k "$S" -x exp r 3>&- &
+	peer=$!
+	while [ ! -S "$S" ]; do sleep 0.02; done
+	"$B/vm-nbd" -L -k "$S" > o || true
+	qemu-nbd -L -k "$S" > p || true
+	kill $peer
+	diff p o
+	for w in "-L -k /tmp/nosuch" "-L -b 127.0.0.1 -p 1" "-L r" "-L -x foo"; do
+		run qemu-nbd $w
+		want=${output/qemu-nbd:/vm-nbd:}
+		run "$B/vm-nbd" $w
+		[ "$status" -eq 1 ]
+		[ "$output" = "$want" ]
+	done
+}

@@ -71,7 +71,7 @@ teardown() {
 	bad file="$BATS_TEST_TMPDIR/none"
 	[[ $output == *"$BATS_TEST_TMPDIR/none'"*": No such file"* ]]
 	bad file="$BATS_TEST_TMPDIR" readonly=on
-	[[ $output == *"$BATS_TEST_TMPDIR'"*": Is a directory"* ]]
+	[[ $output == *"$BATS_TEST_TMPDIR'"*" to be a regular file"* ]]
 	truncate -s 1M "$img"
 	bad file="$img" format=qcow2
 	[[ $output == *"$img: Image is not in qcow2 format"* ]]

@@ -206,7 +206,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	has "part disk0 dev=virtio-blk file=d snapshot=on addr=2"
 	has "part disk1 dev=virtio-blk file=e addr=3"
 	has "part disk2 dev=virtio-blk file=f snapshot=on addr=4"
-	refuse 2 "-drive format=nbd: not supported yet" -drive file=d,format=nbd
+	refuse 2 "-drive format=ssh: not supported yet" -drive file=d,format=ssh
 	refuse 2 "-drive format=zip: unknown format" -drive file=d,format=zip
 	refuse 2 "-drive if=scsi: not supported yet" -drive file=d,if=scsi
 	refuse 2 "-drive if=tape: unknown interface" -drive file=d,if=tape
@@ -214,7 +214,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-drive aio native: not supported yet" -drive file=d,aio=native
 	refuse 2 "-drive werror stop: not supported yet" -drive file=d,werror=stop
 	refuse 2 "-drive file=d,copy-on-read=on,readonly=on: copy-on-read on a read-only drive" -drive file=d,copy-on-read=on,readonly=on
-	refuse 2 "-drive: bps=1: not supported yet" -drive file=d,bps=1
+	refuse 2 "-drive group=g: not supported yet" -drive file=d,group=g
 	refuse 2 "-drive media=cdrom: not supported yet" -drive file=d,media=cdrom
 	refuse 2 "-drive file=d,index=0: index 0 is taken" -hda d -drive file=d,index=0
 	refuse 2 "-drive file=d,if=none: if=none needs an id" -drive file=d,if=none
@@ -223,7 +223,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-device virtio-blk-pci,drive=x: the drive is in use already" \
 		-kernel k -drive if=none,id=x,file=d -device virtio-blk-pci,drive=x \
 		-device virtio-blk-pci,drive=x
-	refuse 2 "-drive file=nbd://h/x: not supported yet" -drive file=nbd://h/x
+	refuse 2 "-drive file=http://h/x: not supported yet" -drive file=http://h/x
 	refuse 2 "-cdrom: not supported yet" -cdrom d
 }
 
@@ -243,7 +243,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-blockdev node-name=d: needs a driver" -blockdev node-name=d
 	refuse 1 "-blockdev none: no such file" -blockdev driver=file,filename=none,node-name=n
 	refuse 2 "-blockdev file=n: no -blockdev has this node-name" -blockdev driver=raw,file=n,node-name=m
-	refuse 2 "-blockdev driver=nbd: not supported yet" -blockdev driver=nbd,node-name=m
+	refuse 2 "-blockdev driver=ssh: not supported yet" -blockdev driver=ssh,node-name=m
 	refuse 2 "-blockdev driver=zip: unknown format" -blockdev driver=zip,node-name=m
 }
 
