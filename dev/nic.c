@@ -405,3 +405,39 @@ nic_dev_quit(struct devctx *d)
 {
 	nic_close(d->priv);
 }
+
+/* ------------------------------------------------------------------- on PCI */
+
+const struct opt nic_pci_opts[] = {
+	NIC_OPTS(nic_pci_opts, nic),
+	{ "addr", OPT_STR, offsetof(struct nic_pci_opts, addr), NULL,
+	    "PCI SLOT[.FUNCTION], hex", NULL },
+	{ 0 }
+};
+
+int
+nic_pci_open(struct devctx *d, const struct pci_fn *fn,
+    const struct nic_ops *ops, char *why, size_t whylen)
+{
+	const struct nic_pci_opts *o = d->opts;
+	struct nic *n = d->priv;
+
+	n->fn = fn;
+	if (nic_open(n, d, d->dev->name, &o->nic, ops, why, whylen) < 0)
+		return -1;
+	return pci_place(d, fn, o->addr, why, whylen);
+}
+
+void
+nic_pci_config(struct devctx *d, unsigned fn, unsigned off, unsigned size,
+    uint32_t val)
+{
+	struct nic *n = d->priv;
+
+	pci_config(d, n->fn, off, size, val);
+	/* bus mastering may have come on */
+	if (off <= 4 && off + size > 4 && d->cfg[4] & 4 && d->running) {
+		n->ops->room(d);
+		nic_more(n);
+	}
+}

@@ -23,6 +23,7 @@
 
 struct wire;
 struct nic;
+struct pci_fn;
 
 /* Calls into the card; all on the main thread, and only while it runs, except
  * for link. */
@@ -50,10 +51,24 @@ struct nic_opts {
 	{ "mac", OPT_STR, offsetof(struct st, m.mac), "52:54:00:12:34:56", \
 	    "station address", NULL }
 
+/* The options of a card on PCI that has no others. */
+struct nic_pci_opts {
+	struct nic_opts	nic;
+	const char	*addr;
+};
+extern const struct opt nic_pci_opts[];
+/* What such cards have in common of struct pci_fn. */
+#define NIC_PCI(v, d, class) .vendor = (v), .device = (d), \
+	.subvendor = 0x1af4, .subdevice = 0x1100, .class_rev = (class), \
+	.intpin = 1
+#define NIC_PCI_BAR(size, space, range) \
+	{ (size), (space), RANGE_POSTED, false, false, (range) }
+
 struct nic {
 	struct devctx	*d;
 	const struct nic_ops *ops;
 	const char	*model, *spec;	/* spec: as in link= */
+	const struct pci_fn *fn;	/* of nic_pci_open */
 	uint8_t		mac[6];		/* as in mac= */
 	struct nic	*next;
 	struct wire	*w;		/* NULL: no cable, or it is off */
@@ -108,6 +123,12 @@ int	nic_ask(struct nic *, char **argv, FILE *out);
 void	nic_dev_stop(struct devctx *);
 int	nic_dev_ask(struct devctx *, char **argv, FILE *out);
 void	nic_dev_quit(struct devctx *);
+/* The same for one on PCI with struct nic_pci_opts.  Until the function is placed
+ * (d->cfg) the link's changes are nothing to show. */
+int	nic_pci_open(struct devctx *, const struct pci_fn *,
+	    const struct nic_ops *, char *why, size_t whylen);
+void	nic_pci_config(struct devctx *, unsigned fn, unsigned off,
+	    unsigned size, uint32_t val);
 
 /* "xx:xx:xx:xx:xx:xx", a station's: 0, or -1. */
 int	nic_mac(const char *, uint8_t mac[6]);
