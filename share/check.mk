@@ -20,12 +20,12 @@ demo:
 check:
 	@share/need build test guest rootfs
 	@$(MAKE) --no-print-directory -j$(NPROC) all
-	@share/guest $(B)/guest cloud amd64 686 debian
+	@share/guest $(B)/guest cloud amd64 686 debian ssh
 	@share/check $(T)
 
 guest:
 	@share/need guest rootfs
-	@share/guest $(B)/guest cloud amd64 686 debian
+	@share/guest $(B)/guest cloud amd64 686 debian ssh
 
 # Half an hour; the scripts by themselves, with -n 1, take minutes.
 bench:

@@ -1,108 +1,65 @@
 # Network cards in a guest: the user network, a switch, links that come and go.
 
-load helpers
+load net-help
 
 setup() {
 	vm_setup
-	web=
 	T=$BATS_TEST_TMPDIR
+	in_net=()
 }
 
 teardown() {
-	[ ! "$web" ] || kill $web 2>/dev/null || true
 	vm_teardown
 }
 
-# serve ADDRESS: a web server of this host on a port of its choice, $port
-serve() {
-	mkdir -p "$T/www"
-	echo "from the host" >"$T/www/hello"
-	head -c 3000000 /dev/urandom >"$T/www/big"
-	python3 - "$1" "$T/www" "$T/port" <<-'P' 3>&- 4>&- &
-	import http.server, os, socket, sys
-	os.chdir(sys.argv[2])
-	class S(http.server.ThreadingHTTPServer):
-	    address_family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
-	class H(http.server.SimpleHTTPRequestHandler):
-	    def log_message(self, *a): pass
-	s = S((sys.argv[1], 0), H)
-	open(sys.argv[3] + "~", "w").write(str(s.server_address[1]))
-	os.rename(sys.argv[3] + "~", sys.argv[3])
-	s.serve_forever()
-	P
-	web="$web $!"
-	until_true test -s "$T/port"
-	port=$(cat "$T/port")
-	rm "$T/port"
-}
-
-seen() {
-	[[ $output == *"$1"* ]] || { printf 'not seen: %s in\n%s\n' "$1" "$output"; return 1; }
-}
-
-# in the guest: an address on eth0
-up='ip link set lo up; udhcpc -i eth0 -n -q -t 20 -T 1 >/dev/null 2>&1'
-
-# console NAME: what a machine in the background said
-console() {
-	output=$(tr -d '\r' <"$T/$1.con")
-}
-
-# machine NAME COMMAND OPTIONS: in the background, console in NAME.con
-machine() {
-	local name=$1 run=$2
-	shift 2
-	vm_start "$name" -m 192 -display none -serial "file:$T/$name.con" \
-		-kernel "$guest/${kernel}vmlinuz" -initrd "$guest/${kernel}initrd.img" \
-		-append "console=ttyS0 quiet $words vm.run=\"$run\"" "$@"
-}
-
-says() {
-	tr -d '\r' <"$T/$1.con" | grep -qxF -- "$2"
-}
-
-# every_way OPTIONS: lease, gateway, host's loopback, names, a big file
+# every_way NAME OPTIONS: lease, gateway, host's loopback, names, a big file.  One
+# that is not the same in the guest is written to the guest's disk, and kept.
 every_way() {
+	local name=$1 sum
+	shift
 	serve 127.0.0.1
+	sum=$(sha256sum <"$T/www/big")
+	truncate -s 4M "$T/got"
 	boot -m 192 -kernel "$guest/${kernel}vmlinuz" -initrd "$guest/${kernel}initrd.img" \
-		"$@" -- quiet $words "vm.run=\"$up; ping -c 2 -i 0.2 -W 5 10.0.2.2; wget -q -O - http://10.0.2.2:$port/hello; wget -q -O - http://10.0.2.2:$port/big | sha256sum; cat /etc/resolv.conf; cat /sys/class/net/eth0/address; grep eth0: /proc/net/dev\""
+		-drive file="$T/got",format=raw,if=virtio \
+		"$@" -- quiet $words "vm.run=\"$up; ping -c 2 -i 0.2 -W 5 10.0.2.2; wget -q -O - http://10.0.2.2:$port/hello; wget -q -O /tmp/big http://10.0.2.2:$port/big; sha256sum </tmp/big; sha256sum </tmp/big | grep -q ${sum%% *} || dd if=/tmp/big of=/dev/vda; cat /etc/resolv.conf; cat /sys/class/net/eth0/address; grep eth0: /proc/net/dev\""
 	echo "$output"
 	[ "$status" -eq 0 ]
 	seen "2 packets transmitted, 2 packets received"
 	seen "from the host"
-	seen "$(sha256sum <"$T/www/big" | cut -c 1-64)"
+	seen "${sum%% *}" || { keep "$name" "$T/www/big" "$T/got"; return 1; }
 	seen "nameserver 10.0.2.3"
 	seen "52:54:00:12:34:56"
 }
 
 @test "virtio: lease, ping, host's loopback" {
 	kernel= words=
-	every_way
+	every_way virtio
 }
 
 @test "virtio without MSI-X, unmerged, small queues" {
 	kernel= words=pci=nomsi
-	every_way -netdev user,id=n -device virtio-net-pci,netdev=n,mrg_rxbuf=off,queue-size=32
+	every_way virtio-small -netdev user,id=n -device virtio-net-pci,netdev=n,mrg_rxbuf=off,queue-size=32
 }
 
 @test "e1000: lease, ping, host's loopback" {
 	kernel=amd64- words=vm.load=e1000
-	every_way -nic user,model=e1000
+	every_way e1000 -nic user,model=e1000
 }
 
 @test "rtl8139: lease, ping, host's loopback" {
 	kernel=amd64- words=vm.load=8139too
-	every_way -nic user,model=rtl8139
+	every_way rtl8139 -nic user,model=rtl8139
 }
 
 @test "ne2k_pci: lease, ping, host's loopback" {
 	kernel=amd64- words=vm.load=ne2k_pci
-	every_way -nic user,model=ne2k_pci
+	every_way ne2k_pci -nic user,model=ne2k_pci
 }
 
 @test "pcnet: lease, ping, host's loopback" {
 	kernel=amd64- words=vm.load=pcnet32
-	every_way -nic user,model=pcnet
+	every_way pcnet -nic user,model=pcnet
 }
 
 @test "registers, descriptors and frames of a hostile guest" {
