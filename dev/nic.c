@@ -10,6 +10,7 @@
  * one start at the same time, so it is looked for until it is there, and again
  * when it went.  While it is looked for the first time the link counts as up:
  * no guest is that quick, and a link that comes up late costs one seconds.
+ * A switch must be there at the start, and is waited for when it went.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,8 +20,6 @@
 #include "nic.h"
 
 #define KEPT_MAX	(6 * FRAME_MAX)
-#define WAIT_MIN	2000000ll
-#define WAIT_MAX	500000000ll
 #define START_NS	10000000000ll	/* a part that is not there by then */
 #define STUCK_NS	1000000000ll
 
@@ -28,12 +27,10 @@ static struct nic *nics;
 static uint8_t built[2 * FRAME_MAX];	/* frames put together, until the flush */
 static size_t built_used;
 
-static void	look(void *);
-
 bool
 nic_link(const struct nic *n)
 {
-	return !n->off && (n->w || n->trying);
+	return !n->off && (n->trying || (n->w && !n->w->retry.slot));
 }
 
 static void
@@ -225,22 +222,37 @@ after(void)
 
 /* --------------------------------------------------------------- the cable */
 
+/* Of a part the broker tells. */
+static void
+say(struct nic *n, const char *what)
+{
+	if (strncmp(n->spec, "part:", 5))
+		log_line("%s: the other end is %s", n->spec, what);
+}
+
 static void
 gone(void *arg, struct wire *w)
 {
 	struct nic *n = arg;
 
-	wire_close(w);
-	n->w = NULL;
-	tell(n);
-	if (*n->path) {
-		n->wait = WAIT_MIN;
-		look(n);
-	} else {
-		log_line("%s: the other end is gone", n->spec);
+	if (!w->retry.slot) {
+		wire_close(w);
+		n->w = NULL;
 	}
+	say(n, "gone");
+	tell(n);
 	if (n->blocked)
 		loop_timer(n->d->loop, 1, unstick, n);
+}
+
+static void
+back(void *arg, struct wire *w)
+{
+	struct nic *n = arg;
+
+	say(n, "back");
+	n->trying = false;
+	tell(n);
 }
 
 static int
@@ -249,24 +261,13 @@ plug(struct nic *n, const char *spec, char *why, size_t whylen)
 	n->w = wire_open(spec, on_frames, n, why, whylen);
 	if (!n->w)
 		return -1;
+	if (n->w->ops == &vde_ops && !n->w->reconnect)
+		n->w->reconnect = 1;
+	n->trying = n->w->retry.slot != 0;
 	n->w->gone = gone;
-	n->trying = false;
-	if (n->stopped || n->kept_len)
-		wire_pause(n->w, true);
+	n->w->back = back;
+	wire_pause(n->w, true);
 	return 0;
-}
-
-static void
-look(void *arg)
-{
-	struct nic *n = arg;
-
-	if (plug(n, n->path, NULL, 0) < 0) {
-		if (n->wait < WAIT_MAX)
-			n->wait *= 2;
-		loop_timer(n->d->loop, now_ns() + n->wait, look, n);
-	}
-	tell(n);
 }
 
 static void
@@ -299,6 +300,7 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
     size_t whylen)
 {
 	const char *spec = o->link;
+	char path[280];
 
 	n->d = d;
 	n->ops = ops;
@@ -320,20 +322,22 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
 		return 0;
 	if (strncmp(spec, "part:", 5) == 0) {
 		if (!*d->part->dir || strchr(spec + 5, '/') ||
-		    snprintf(n->path, sizeof n->path, "stream:%s/%s",
-		    d->part->dir, spec + 5) >= 200) {
+		    (size_t)snprintf(path, sizeof path,
+		    "stream:%s/%s,reconnect=1", d->part->dir, spec + 5) >=
+		    sizeof path) {
 			snprintf(why, whylen, "link=%s: no such part", spec);
 			return -1;
 		}
-		n->big = n->trying = true;
-		n->wait = WAIT_MIN;
-		loop_timer(d->loop, now_ns() + START_NS, give_up, n);
-		look(n);
-	} else if (plug(n, spec, why, whylen) < 0) {
-		return -1;
-	} else if (*n->w->bound && d->part->bus >= 0) {
-		part_cleanup(d->part, n->w->bound);
+		n->big = true;
+		spec = path;
 	}
+	if (plug(n, spec, why, whylen) < 0)
+		return -1;
+	if (n->trying)
+		loop_timer(d->loop, now_ns() + START_NS, give_up, n);
+	if (*n->w->bound && d->part->bus >= 0)
+		part_cleanup(d->part, n->w->bound);
+	onbus_arm();
 	n->up = nic_link(n);
 	return 0;
 }
@@ -349,7 +353,6 @@ nic_close(struct nic *n)
 			break;
 		}
 	if (n->d) {
-		loop_timer(n->d->loop, 0, look, n);
 		loop_timer(n->d->loop, 0, give_up, n);
 		loop_timer(n->d->loop, 0, unstick, n);
 	}

@@ -9,8 +9,8 @@
  * after a second without movement loses it.
  *
  * The link is up while the cable leads somewhere and nobody said `set_link
- * off`.  A peer that goes away takes the link down; a part of the machine that
- * comes back takes it up again.
+ * off`.  A peer that goes away takes the link down; a part of the machine, a
+ * switch, or a peer with reconnect= that comes back takes it up again.
  */
 #ifndef NIC_H
 #define NIC_H
@@ -72,8 +72,6 @@ struct nic {
 	uint8_t		mac[6];		/* as in mac= */
 	struct nic	*next;
 	struct wire	*w;		/* NULL: no cable, or it is off */
-	char		path[280];	/* part:NAME: "stream:PATH" */
-	int64_t		wait;		/* ns until the next try to connect */
 	bool		big;		/* the peer takes TCP segments of any size */
 	bool		trying;		/* since the start: the link counts as up */
 	bool		off;		/* set_link off */

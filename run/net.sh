@@ -80,6 +80,9 @@ backend() {
 	socket|stream)
 		[ "$nb_link" ] || nb_link=${nb_far:+stream:$nb_far$nb_server}
 		[ "$nb_link" ] || die 2 "$t: needs an address"
+		[ ! "$nb_opts" ] || [ ! "$nb_server" ] ||
+			die 2 "$t: reconnect is a client's"
+		nb_link=$nb_link$nb_opts
 		[ ! "$nb_at" ] || [ "$nb_type" = stream ] ||
 			nb_link=$nb_link$nb_at ;;
 	dgram)
@@ -143,7 +146,8 @@ backend_key() {
 	stream,addr.path|stream,addr.host) one_word "$t,$k" "$v"; nb_far=$v$nb_far ;;
 	stream,addr.port) one_word "$t,$k" "$v"; nb_far=$nb_far:$v ;;
 	stream,reconnect) number "$t,$k" "$v" 0 3600
-		[ "$n" = 0 ] || bad_key "$t" ;;
+		nb_opts=
+		[ "$n" = 0 ] || nb_opts=,reconnect=$n ;;
 	dgram,local.type|dgram,remote.type) only "$t,$k" "$v" "inet unix" ;;
 	dgram,local.path|dgram,local.host) one_word "$t,$k" "$v"; nb_at=$v$nb_at ;;
 	dgram,local.port) one_word "$t,$k" "$v"; nb_at=$nb_at:$v ;;

@@ -15,6 +15,7 @@
 #include "wire.h"
 
 #define QSIZE	(1u << 20)
+#define WAIT_MIN (2 * MSEC)
 
 uint8_t wire_buf[BATCH][FRAME_MAX] __attribute__((aligned(64)));
 
@@ -90,7 +91,7 @@ wire_new(const struct wire_ops *ops)
 		return NULL;
 	w->ops = ops;
 	w->ev = (struct ev){ -1, wire_event, w };
-	w->ctl.fd = w->out.fd = w->sendfd = -1;
+	w->ctl.fd = w->out.fd = w->sendfd = w->kept = -1;
 	w->qsize = QSIZE;
 	w->q = malloc(w->qsize);
 	if (!w->q) {
@@ -98,6 +99,16 @@ wire_new(const struct wire_ops *ops)
 		return NULL;
 	}
 	return w;
+}
+
+void
+wire_retry(struct wire *w)
+{
+	w->up = false;
+	w->wait = w->wait ? w->wait * 2 : WAIT_MIN;
+	if (w->wait > w->reconnect * SEC)
+		w->wait = w->reconnect * SEC;
+	timer_set(&w->retry, mono() + w->wait);
 }
 
 static void
@@ -109,10 +120,8 @@ try_again(struct timer *t)
 	p = strchr(w->spec, ':');
 	snprintf(arg, sizeof arg, "%s", p ? p + 1 : "");
 	arg[strcspn(arg, ",")] = 0;
-	if (w->ops->open(w, arg) < 0) {
-		w->up = false;
-		timer_set(t, mono() + w->reconnect * SEC);
-	}
+	if (w->ops->open(w, arg) < 0)
+		wire_retry(w);
 }
 
 static int
@@ -179,7 +188,7 @@ wire_open(const char *spec, wire_rx_fn *rx, void *arg, char *why,
 	if (k == 0)
 		k = w->ops->open(w, p);
 	if (k < 0 && w->reconnect && errno != EINVAL) {
-		timer_set(&w->retry, mono() + w->reconnect * SEC);
+		wire_retry(w);
 		k = 0;
 	}
 	if (k < 0) {
@@ -241,9 +250,13 @@ void
 wire_start(struct wire *w)
 {
 	w->up = true;
+	w->wait = 0;
+	timer_set(&w->retry, 0);
 	w->qhead = w->qtail = 0;
 	w->inlen = 0;
 	ev_add(&w->ev, w->paused ? 0 : EPOLLIN);
+	if (w->back)
+		w->back(w->arg, w);
 }
 
 static void
@@ -267,7 +280,7 @@ wire_lost(struct wire *w)
 {
 	shut(w);
 	if (w->reconnect)
-		timer_set(&w->retry, mono() + w->reconnect * SEC);
+		wire_retry(w);
 	/* a server waits for the next peer */
 	if (w->gone && w->ctl.fd < 0)
 		w->gone(w->arg, w);
@@ -278,6 +291,7 @@ wire_close(struct wire *w)
 {
 	struct wire **p;
 
+	w->reconnect = 0;
 	shut(w);
 	if (w->ctl.fd >= 0) {
 		ev_del(&w->ctl);
@@ -285,6 +299,8 @@ wire_close(struct wire *w)
 	}
 	if (w->sendfd >= 0)
 		close(w->sendfd);
+	if (w->kept >= 0)
+		close(w->kept);
 	if (w->bound[0])
 		unlink(w->bound);
 	timer_set(&w->retry, 0);

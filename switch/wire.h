@@ -89,12 +89,15 @@ struct wire {
 	void		*arg;
 	/* the peer went away; with reconnect it will be tried again */
 	void		(*gone)(void *arg, struct wire *);
+	/* a peer is there again */
+	void		(*back)(void *arg, struct wire *);
 	/* a listening wire: takes over the new wire; NULL: one at a time */
 	void		(*accepted)(void *arg, struct wire *);
 	char		spec[256];
 	char		why[160];	/* reason of the last failure */
-	unsigned	reconnect;	/* seconds, 0: never */
-	struct timer	retry;
+	unsigned	reconnect;	/* seconds at most, 0: never */
+	struct timer	retry;		/* armed: there is no peer */
+	int64_t		wait;		/* before the next try, ns */
 	bool		up, paused;
 
 	/* options of the spec, "a\0b=c\0\0" */
@@ -125,6 +128,7 @@ struct wire {
 	struct sockaddr_storage peer, self;
 	socklen_t	peerlen, selflen;
 	int		sendfd;		/* multicast: -1: same as ev.fd */
+	int		kept;		/* a descriptor for the next try, or -1 */
 	char		bound[108];	/* unix path to remove at close */
 
 	uint64_t	rxp, rxb, txp, txb, drop, bad;
@@ -155,6 +159,7 @@ int	wire_fail(struct wire *, const char *fmt, ...)
 const char *wire_opt(struct wire *, const char *key);	/* "" if no value */
 int	wire_num(struct wire *, const char *key, uint64_t max, uint64_t *);
 void	wire_start(struct wire *);	/* ev.fd is connected: watch it */
+void	wire_retry(struct wire *);	/* soon, then less and less often */
 void	wire_lost(struct wire *);	/* peer closed */
 void	wire_queue(struct wire *, unsigned from);	/* tx[from..] -> queue */
 void	wire_want(struct wire *);	/* set the epoll mask anew */

@@ -260,3 +260,103 @@ a_slirp() {
 	until_true no_process b
 	cmp "$T/from" "$T/to" || { keep switch "$T/from" "$T/to"; return 1; }
 }
+
+# leases: what vm-slirp on the switch gave
+leases() {
+	echo "info leases" | socat -t0.5 - "UNIX:$T/slirp.ctl"
+}
+
+@test "the switch or its vm-slirp is killed and comes back: leases, forwards" {
+	a_host
+	a_switch
+	serve 127.0.0.1
+	initramfs <<-X
+		ip link set lo up
+		udhcpc -i eth0 -n -q -t 20 -T 1 -x hostname:karl >/dev/null 2>&1
+		httpd -p 80 -h /
+		echo serving
+		grep -q 1 /sys/class/net/eth0/carrier && echo link is up
+		while grep -q 1 /sys/class/net/eth0/carrier; do usleep 20000; done
+		echo link is down
+		until grep -q 1 /sys/class/net/eth0/carrier; do usleep 20000; done
+		n=0
+		until timeout 2 wget -q -O - http://10.0.2.2:$port/hello; do
+			[ \$((n += 1)) -lt 60 ] || break
+		done
+		echo back
+		while :; do sleep 1000; done
+	X
+	machine vm "sh /run.sh" -nic "vde,sock=$T/sw"
+	until_true says vm serving
+	until_true says vm "link is up"
+	printf 'hostfwd_add tcp:127.0.0.1:8080-:80\nhostfwd_add tcp:127.0.0.1:8081-:80\nhostfwd_remove tcp:127.0.0.1:8081\n' |
+		socat -t0.5 - "UNIX:$T/slirp.ctl"
+	fetch() {
+		"${in_net[@]}" curl -s -m 10 "http://127.0.0.1:$1/run.sh"
+	}
+	fetch 8080 | grep -q hostname:karl
+	[[ $(leases) == *"10.0.2.15 52:54:00:12:34:56 karl"* ]]
+
+	kill -9 $switch
+	until_true says vm "link is down"
+	vm-switch -sock "$T/sw" </dev/null >"$T/sw2.out" 2>&1 3>&- 4>&- &
+	started="$started $!"
+	until_true says vm back
+	console vm
+	seen "from the host"
+	until_true fetch 8080
+
+	kill -9 $slirp
+	rm "$T/slirp.ctl"
+	until_true gone $slirp
+	a_slirp
+	[[ $(leases) == *"10.0.2.15 52:54:00:12:34:56 karl"* ]]
+	until_true fetch 8080
+	fetch 8080 | grep -q hostname:karl
+	! fetch 8081
+}
+
+@test "a machine's own network is killed and comes back: leases, forwards" {
+	local was
+	a_host
+	serve 127.0.0.1
+	initramfs <<-X
+		ip link set lo up
+		udhcpc -i eth0 -n -q -t 20 -T 1 -x hostname:karl >/dev/null 2>&1
+		httpd -p 80 -h /
+		echo serving
+		while grep -q 1 /sys/class/net/eth0/carrier; do usleep 1000; done
+		echo link is down
+		until grep -q 1 /sys/class/net/eth0/carrier; do usleep 1000; done
+		wget -q -O - http://10.0.2.2:$port/hello
+		ping -c 1 karl
+		echo back
+		while :; do sleep 1000; done
+	X
+	machine vm "sh /run.sh" \
+		-nic user,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:8081-:80
+	until_true says vm serving
+	vm-mon vm "hostfwd_add tcp:127.0.0.1:8082-:80"
+	vm-mon vm "hostfwd_remove tcp:127.0.0.1:8081"
+	fetch() {
+		"${in_net[@]}" curl -s -m 10 "http://127.0.0.1:$1/run.sh"
+	}
+	was=$(cat "$dir/part/net0/pid")
+	kill -9 "$was"
+	until_true says vm back
+	[ "$(cat "$dir/part/net0/pid")" != "$was" ]
+	console vm
+	echo "$output"
+	seen "link is down"
+	seen "from the host"
+	seen "PING karl (10.0.2.15)"
+	for port in 8080 8082; do
+		fetch $port | grep -q hostname:karl
+	done
+	! fetch 8081
+	run vm-mon vm info network
+	seen "link=up"
+	vm-mon vm quit
+	until_true no_process vm
+	nothing_left vm
+}
