@@ -9,6 +9,7 @@
  *	guestfwd=[tcp]:server:port-tcp:host:port | -unix:path | -cmd:command
  */
 #include <arpa/inet.h>
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -26,8 +27,9 @@ extern char **environ;
 
 static struct fwd {
 	struct ev ev;
-	bool	used, udp, un;
+	bool	used, udp, un, given;
 	char	key[216];		/* the part before the dash */
+	char	rule[344];
 	ip	guest;			/* v4 0.0.0.0: the first lease */
 	uint16_t port;
 } fwds[NFWD];
@@ -129,7 +131,7 @@ listen_on(struct fwd *f, const ip *a, bool any, uint16_t port)
 }
 
 int
-forward_add(const char *rule, char *why, size_t n)
+forward_add(const char *rule, bool given, char *why, size_t n)
 {
 	const char *dash = strchr(rule, '-'), *p = rule;
 	struct fwd *f;
@@ -161,7 +163,8 @@ forward_add(const char *rule, char *why, size_t n)
 	} else {
 		dash = NULL;
 	}
-	if (!dash || (size_t)(dash - p) >= sizeof left || dash < p) {
+	if (!dash || (size_t)(dash - p) >= sizeof left || dash < p ||
+	    strlen(rule) >= sizeof f->rule || strchr(rule, '\n')) {
 		snprintf(why, n, "%s: not [tcp|udp]:[addr]:port-[addr]:port",
 		    rule);
 		return -1;
@@ -191,8 +194,31 @@ forward_add(const char *rule, char *why, size_t n)
 		close(fd);
 		return -1;
 	}
+	strcpy(f->rule, rule);
+	f->given = given;
 	f->used = true;
 	return 0;
+}
+
+void
+forwards_write(FILE *out)
+{
+	for (struct fwd *f = fwds; f < fwds + NFWD; f++)
+		if (f->used)
+			fprintf(out, "%s %s\n", f->given ? "option" : "hostfwd",
+			    f->rule);
+}
+
+void
+forward_again(const char *rule, bool given)
+{
+	char why[300];
+
+	for (struct fwd *f = fwds; f < fwds + NFWD; f++)
+		if (f->used && !strcmp(f->rule, rule))
+			return;
+	if (forward_add(rule, given, why, sizeof why) < 0)
+		warnx("hostfwd=%s: %s", rule, why);
 }
 
 int

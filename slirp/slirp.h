@@ -38,7 +38,6 @@ struct config {
 	const char	*hostname, *domain, *bootfile, *tftp, *tftpname;
 	const char	*search[MAX_SEARCH];
 	unsigned	nsearch;
-	const char	*leasefile;
 	unsigned	maxflows;
 };
 extern struct config cf;
@@ -138,7 +137,8 @@ void	dhcp_input(struct pkt *);
 void	dhcp6_input(struct pkt *);
 /* name -> address of a lease; case-insensitive, `n` bytes. */
 bool	lease_name(const char *name, size_t n, uint32_t *addr);
-void	lease_load(void);
+void	leases_write(FILE *);
+void	lease_again(const char *line);	/* one of these */
 void	lease_print(void (*put)(const char *));
 /* Answers from our own names; false: ask the resolver. */
 bool	dns_own(struct pkt *);
@@ -162,14 +162,25 @@ int	tcp_accept(int fd, const ip *peer, uint16_t peerport, const ip *guest,
 void	tcp_wake(void);			/* after each round of the loop */
 
 /* ---- forward.c */
-int	forward_add(const char *rule, char *why, size_t n);	/* hostfwd */
+/* hostfwd; given: on the command line */
+int	forward_add(const char *rule, bool given, char *why, size_t n);
 int	forward_remove(const char *rule, char *why, size_t n);
 int	guestfwd_add(const char *rule, char *why, size_t n);
 /* A socket for a guest's connection to dst:port, if a guestfwd says so:
  * descriptor, -1 refused, -2 no such rule.  *busy: still connecting. */
 int	guestfwd_connect(const ip *dst, uint16_t port, bool *busy);
 bool	guestfwd_addr(const ip *);
+void	forwards_write(FILE *);
+void	forward_again(const char *rule, bool given);
 void	forward_print(void (*put)(const char *));
+
+/* ---- keep.c: one of the first two, or neither; then load, once */
+#define KEEP_BYTES 65536
+int	keep_file(const char *path);	/* -1 with errno */
+/* KEEP_BYTES of zeroes, or what another process saved: true. */
+bool	keep_memory(char *);
+void	keep_load(void);
+void	keep_save(void);
 
 /* ---- control.c */
 int	control_open(const char *path, char *why, size_t n);
@@ -178,7 +189,8 @@ int	control_ask(char *command, FILE *out);
 
 /* ---- vm-slirp.c */
 void	option(char *key_and_value);	/* exits 2 if it is bad */
-void	start(const char *wire);	/* exits 1 if something cannot be had */
+/* Exits 1 if something cannot be had.  revived: with what keep_memory() holds. */
+void	start(const char *wire, bool revived);
 
 /* ---- part.c: vm-slirp --part VM/NAME [option=value...], for the broker */
 int	part_main(char **options);

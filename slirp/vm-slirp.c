@@ -14,7 +14,7 @@
 
 static const char *hostfwds[64], *guestfwds[64];
 static unsigned nh, ng;
-static const char *ctlpath, *pidfile;
+static const char *ctlpath, *pidfile, *leasefile;
 
 static void
 usage(void)
@@ -196,7 +196,7 @@ defaults(void)
 }
 
 void
-start(const char *wire)
+start(const char *wire, bool revived)
 {
 	static char why[300];
 	struct rlimit rl;
@@ -218,13 +218,14 @@ start(const char *wire)
 	ndp_start();
 	udp_start();
 	tcp_start();
-	lease_load();
-	for (i = 0; i < nh; i++)
-		if (forward_add(hostfwds[i], why, sizeof why) < 0)
+	for (i = 0; i < nh && !revived; i++)
+		if (forward_add(hostfwds[i], true, why, sizeof why) < 0)
 			errx(1, "hostfwd=%s: %s", hostfwds[i], why);
 	for (i = 0; i < ng; i++)
 		if (guestfwd_add(guestfwds[i], why, sizeof why) < 0)
 			errx(1, "guestfwd=%s: %s", guestfwds[i], why);
+	keep_load();
+	keep_save();
 }
 
 int
@@ -249,7 +250,7 @@ main(int argc, char **argv)
 			pidfile = optarg;
 			break;
 		case 'L':
-			cf.leasefile = optarg;
+			leasefile = optarg;
 			break;
 		case 'o':
 			s = strdup(optarg);
@@ -264,7 +265,9 @@ main(int argc, char **argv)
 		usage();
 	signal(SIGTERM, on);
 	signal(SIGINT, on);
-	start(argv[optind]);
+	if (leasefile && keep_file(leasefile) < 0)
+		err(1, "%s", leasefile);
+	start(argv[optind], false);
 	if (ctlpath && control_open(ctlpath, why, sizeof why) < 0)
 		errx(1, "%s: %s", ctlpath, why);
 	if (daemonize) {
