@@ -68,7 +68,7 @@ DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml) $(B)/share/vm/version
 all: $(PROGS) $(DEV_BINS) $(DATA)
 
 # who may make which system call, from the sources' comments
-$(B)/bus/syscalls.h: bus/syscalls.sh $(wildcard bus/*.c mem/*.c dev/*.c cpu/*.c cpu/*/*.c)
+$(B)/bus/syscalls.h: bus/syscalls.sh $(wildcard bus/*.c mem/*.c dev/*.c cpu/*.c cpu/*/*.c slirp/*.c)
 	@mkdir -p $(@D)
 	@sh bus/syscalls.sh >$@.$$$$ && if cmp -s $@.$$$$ $@; then \
 	    rm $@.$$$$; else mv $@.$$$$ $@; fi

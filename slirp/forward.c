@@ -11,10 +11,7 @@
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
@@ -22,8 +19,6 @@
 #include "slirp.h"
 
 #define NFWD	64
-
-extern char **environ;
 
 static struct fwd {
 	struct ev ev;
@@ -194,6 +189,8 @@ forward_add(const char *rule, bool given, char *why, size_t n)
 		close(fd);
 		return -1;
 	}
+	if (f->un)
+		porter_own(left);
 	strcpy(f->rule, rule);
 	f->given = given;
 	f->used = true;
@@ -238,7 +235,7 @@ forward_remove(const char *rule, char *why, size_t n)
 				ev_del(&f->ev);
 			close(f->ev.fd);
 			if (f->un)
-				unlink(f->key + 5);
+				unix_unlink(f->key + 5);
 			f->used = false;
 			return 0;
 		}
@@ -291,35 +288,11 @@ guestfwd_addr(const ip *a)
 	return false;
 }
 
-static int
-run(const char *cmd)
+const char *
+guestfwd_command(unsigned n)
 {
-	char *argv[] = { "sh", "-c", (char *)cmd, NULL };
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t at;
-	sigset_t none;
-	int sv[2], e;
-	pid_t pid;
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-		return -1;
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&fa);
-	posix_spawn_file_actions_adddup2(&fa, sv[1], 0);
-	posix_spawn_file_actions_adddup2(&fa, sv[1], 1);
-	posix_spawnattr_init(&at);
-	posix_spawnattr_setsigmask(&at, &none);
-	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK);
-	e = posix_spawn(&pid, "/bin/sh", &fa, &at, argv, environ);
-	posix_spawn_file_actions_destroy(&fa);
-	posix_spawnattr_destroy(&at);
-	close(sv[1]);
-	if (e) {
-		close(sv[0]);
-		return -1;
-	}
-	fcntl(sv[0], F_SETFL, O_NONBLOCK);
-	return sv[0];
+	return n < NFWD && gfwds[n].used && !strncmp(gfwds[n].target, "cmd:", 4) ?
+	    gfwds[n].target + 4 : NULL;
 }
 
 int
@@ -340,7 +313,7 @@ guestfwd_connect(const ip *dst, uint16_t port, bool *busy)
 		return -2;
 	*busy = false;
 	if (!strncmp(g->target, "cmd:", 4))
-		return run(g->target + 4);
+		return porter_run(g - gfwds);
 	if (!strncmp(g->target, "unix:", 5)) {
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
 		    SOCK_NONBLOCK, 0);

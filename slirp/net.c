@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "slirp.h"
 
 struct config cf;
@@ -248,6 +249,7 @@ resolver(int family, struct sockaddr_storage *ss, socklen_t *len)
 	struct in_addr a4;
 	struct stat sb;
 	FILE *f;
+	int fd;
 
 	if (looked && loop_now - looked < SEC)
 		goto out;
@@ -257,9 +259,14 @@ resolver(int family, struct sockaddr_storage *ss, socklen_t *len)
 	    seen.tv_nsec == sb.st_mtim.tv_nsec))
 		goto out;
 	seen = sb.st_mtim;
-	f = fopen("/etc/resolv.conf", "re");
-	if (!f)
+	fd = porter_resolver();
+	if (fd < 0)
 		goto out;
+	f = fdopen(fd, "r");
+	if (!f) {
+		close(fd);
+		goto out;
+	}
 	havelen = 0;
 	while (!havelen && fgets(line, sizeof line, f)) {
 		if (sscanf(line, " nameserver %127s", word) != 1)

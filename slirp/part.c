@@ -49,6 +49,7 @@ static void
 quit(void *arg)
 {
 	wire_close(cf.wire);
+	porter_end();
 }
 
 static const struct part_ops ops = { .ask = ask, .quit = quit };
@@ -66,7 +67,12 @@ part_main(char **options)
 	snprintf(spec, sizeof spec, "stream:%s/%s,server", part.dir, part.name);
 	start(spec, keep_memory(part.state));
 	if (part_cleanup(&part, cf.wire->bound) < 0 ||
-	    onbus(part.loop, after) < 0 || part_ready(&part) < 0) {
+	    onbus(part.loop, after) < 0) {
+		warn("%s/%s", part.vm, part.name);
+		return 1;
+	}
+	confine();
+	if (part_ready(&part) < 0) {
 		warn("%s/%s", part.vm, part.name);
 		return 1;
 	}

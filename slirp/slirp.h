@@ -143,6 +143,7 @@ void	lease_print(void (*put)(const char *));
 /* Answers from our own names; false: ask the resolver. */
 bool	dns_own(struct pkt *);
 void	tftp_input(struct pkt *);
+int	tftp_start(void);		/* -1 with errno */
 void	udp_input(struct pkt *);
 void	udp_start(void);
 void	udp_send(const ip *src, uint16_t sp, const ip *dst, uint16_t dp,
@@ -170,6 +171,7 @@ int	guestfwd_add(const char *rule, char *why, size_t n);
  * descriptor, -1 refused, -2 no such rule.  *busy: still connecting. */
 int	guestfwd_connect(const ip *dst, uint16_t port, bool *busy);
 bool	guestfwd_addr(const ip *);
+const char *guestfwd_command(unsigned n);	/* of cmd:, or NULL */
 void	forwards_write(FILE *);
 void	forward_again(const char *rule, bool given);
 void	forward_print(void (*put)(const char *));
@@ -182,12 +184,21 @@ bool	keep_memory(char *);
 void	keep_load(void);
 void	keep_save(void);
 
+/* ---- porter.c */
+void	porter_own(const char *path);	/* before the start: it removes this */
+int	porter_start(void);		/* -1 with errno */
+void	porter_end(void);		/* when it has removed everything */
+/* Descriptors, or -1 with errno. */
+int	porter_run(unsigned guestfwd);
+int	porter_resolver(void);
+
 /* ---- control.c */
 int	control_open(const char *path, char *why, size_t n);
 /* One command; its text, or the reason it failed, on out.  0 or errno. */
 int	control_ask(char *command, FILE *out);
 
 /* ---- vm-slirp.c */
+void	confine(void);			/* the porter and the sandbox, or exit */
 void	option(char *key_and_value);	/* exits 2 if it is bad */
 /* Exits 1 if something cannot be had.  revived: with what keep_memory() holds. */
 void	start(const char *wire, bool revived);

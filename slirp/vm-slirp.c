@@ -1,5 +1,11 @@
 /*
- * vm-slirp.c - the user-mode network as a program: options, then one wire.
+ * vm-slirp.c - the user-mode network as a program: options, then one wire, then
+ * a sandbox (bus/sandbox.c), which leaves it sockets, the files of tftp=, and what
+ * the porter does for it.
+ *
+ * #syscalls epoll_create1 epoll_ctl epoll_pwait2 epoll_pwait recvmmsg sendmmsg
+ * #syscalls socket connect bind listen accept4 shutdown setsockopt getsockopt
+ * #syscalls getsockname sendto recvfrom ioctl openat2
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -10,6 +16,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <sys/resource.h>
+#include "../bus/bus.h"
 #include "slirp.h"
 
 static const char *hostfwds[64], *guestfwds[64];
@@ -208,12 +215,14 @@ start(const char *wire, bool revived)
 		setrlimit(RLIMIT_NOFILE, &rl);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN);	/* guestfwd's commands */
+	signal(SIGCHLD, SIG_IGN);	/* the porter, and its commands */
 	loop_init();
 	cf.wire = wire_open(wire, eth_input, NULL, why, sizeof why);
 	if (!cf.wire)
 		errx(1, "%s", why);
 	cf.wire->gone = lost;
+	if (tftp_start() < 0)
+		err(1, "tftp=%s", cf.tftp);
 	icmp_start();
 	ndp_start();
 	udp_start();
@@ -226,6 +235,15 @@ start(const char *wire, bool revived)
 			errx(1, "guestfwd=%s: %s", guestfwds[i], why);
 	keep_load();
 	keep_save();
+}
+
+void
+confine(void)
+{
+	if (porter_start() < 0)
+		err(1, "fork");
+	if (sandbox_reading("vm-slirp", cf.tftp) < 0)
+		err(1, "sandbox");
 }
 
 int
@@ -282,14 +300,17 @@ main(int argc, char **argv)
 		if (!f || fprintf(f, "%d\n", getpid()) < 0 || fclose(f))
 			err(1, "%s", pidfile);
 	}
+	porter_own(cf.wire->bound);
+	if (ctlpath)
+		porter_own(ctlpath);
+	if (pidfile)
+		porter_own(pidfile);
+	confine();
 	while (!loop_quit && loop_step(-1) == 0) {
 		tcp_wake();
 		wire_flush_all();
 	}
 	wire_close(cf.wire);
-	if (ctlpath)
-		unlink(ctlpath);
-	if (pidfile)
-		unlink(pidfile);
+	porter_end();
 	return 0;
 }

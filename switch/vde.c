@@ -45,7 +45,7 @@ vde_close(struct wire *w)
 		return;
 	}
 	if (w->bound[0])
-		unlink(w->bound);
+		unix_unlink(w->bound);
 	w->bound[0] = 0;
 }
 

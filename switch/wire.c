@@ -302,7 +302,7 @@ wire_close(struct wire *w)
 	if (w->kept >= 0)
 		close(w->kept);
 	if (w->bound[0])
-		unlink(w->bound);
+		unix_unlink(w->bound);
 	timer_set(&w->retry, 0);
 	for (p = &dirty; *p; p = &(*p)->dirty_next)
 		if (*p == w) {
@@ -484,6 +484,26 @@ wire_addr(struct wire *w, const char *hp, bool passive, int type,
 	return 0;
 }
 
+static int (*listen_elsewhere)(const char *, int, char *, size_t);
+static void (*unlink_elsewhere)(const char *);
+
+void
+wire_paths(int (*lis)(const char *, int, char *, size_t),
+    void (*unl)(const char *))
+{
+	listen_elsewhere = lis;
+	unlink_elsewhere = unl;
+}
+
+void
+unix_unlink(const char *path)
+{
+	if (unlink_elsewhere)
+		unlink_elsewhere(path);
+	else
+		unlink(path);
+}
+
 /* A socket bound to path; one left behind by a dead process is replaced, a
  * live one is EADDRINUSE.  SOCK_STREAM ones listen. */
 int
@@ -493,6 +513,8 @@ unix_listen(const char *path, int type, char *why, size_t n)
 	struct stat st;
 	int fd, try, e;
 
+	if (listen_elsewhere)
+		return listen_elsewhere(path, type, why, n);
 	if (strlen(path) >= sizeof un.sun_path) {
 		snprintf(why, n, "path too long for a socket");
 		errno = ENAMETOOLONG;
@@ -512,7 +534,8 @@ unix_listen(const char *path, int type, char *why, size_t n)
 		e = connect(try, (void *)&un, sizeof un) < 0 ? errno : 0;
 		close(try);
 		errno = EADDRINUSE;
-		if (e != ECONNREFUSED || unlink(path) < 0 ||
+		if (e != ECONNREFUSED ||
+		    (unlink(path) < 0 && errno != ENOENT) ||
 		    bind(fd, (void *)&un, sizeof un) < 0)
 			goto bad;
 	}

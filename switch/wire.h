@@ -169,6 +169,10 @@ int	wire_addr(struct wire *, const char *hostport, bool passive,
 int	wire_unix(struct wire *, const char *path, struct sockaddr_storage *,
 	    socklen_t *);
 int	unix_listen(const char *path, int type, char *why, size_t n);
+void	unix_unlink(const char *path);
+/* Somebody else does the two, for a process in a sandbox. */
+void	wire_paths(int (*)(const char *path, int type, char *why, size_t n),
+	    void (*)(const char *path));
 void	dgram_rx(struct wire *), dgram_flush(struct wire *),
 	dgram_drain(struct wire *);
 int	tap_open(const char *name, char *got, size_t n);

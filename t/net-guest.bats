@@ -307,7 +307,7 @@ leases() {
 	until_true fetch 8080
 
 	kill -9 $slirp
-	rm "$T/slirp.ctl"
+	until_true test ! -e "$T/slirp.ctl"
 	until_true gone $slirp
 	a_slirp
 	[[ $(leases) == *"10.0.2.15 52:54:00:12:34:56 karl"* ]]

@@ -1,6 +1,8 @@
 # What the network tests share.  Every process started is ended by its number.
 
 net_setup() {
+	# a call that is not on the list is a death
+	export VM_SANDBOX=kill
 	cd "$BATS_TEST_DIRNAME/.."
 	B=${NETBIN:-$PWD/build/bin}	# another build, as with ASan
 	D=$BATS_TEST_TMPDIR
