@@ -44,7 +44,7 @@ CPU_OBJ	= $(call obj,$(CPU_SRC)) $(PLACED:%=$(B)/placed/%.o)
 IMG_SRC	= $(filter-out img/vm-img.c img/vm-io.c img/cmd-%.c,$(wildcard img/*.c))
 NBD_SRC	= $(filter-out nbd/vm-nbd.c,$(wildcard nbd/*.c))
 SLIRP_SRC = $(wildcard slirp/*.c)
-SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
+SWITCH_SRC = $(filter-out switch/vm-%.c switch/part.c,$(wildcard switch/*.c))
 MON_SRC	= $(wildcard mon/*.c)
 
 LIBS_BASE = -lbsd -lpthread
@@ -133,6 +133,7 @@ $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) -lm $(LIBS_BASE)
+$(BIN)/vm-switch: $(B)/switch/part.o $(LIBBUS) $(LIBMEM)
 # the network tests' tools stand on libswitch alone
 $(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
 	@mkdir -p $(@D)

@@ -58,6 +58,7 @@ static const struct helper {
 } helpers[] = {
 	{ "monitor", "vm-mon", "--server", false },
 	{ "slirp", "vm-slirp", "--part", true },
+	{ "hub", "vm-switch", "--part", true },
 };
 
 static const struct helper *

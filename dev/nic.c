@@ -10,7 +10,8 @@
  * one start at the same time, so it is looked for until it is there, and again
  * when it went.  While it is looked for the first time the link counts as up:
  * no guest is that quick, and a link that comes up late costs one seconds.
- * A switch must be there at the start, and is waited for when it went.
+ * A switch must be there at the start, and is waited for when it went.  hub:NAME
+ * is such a part, too, but one that leads to anybody.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -222,11 +223,19 @@ after(void)
 
 /* --------------------------------------------------------------- the cable */
 
+/* part:NAME, hub:NAME: NAME; else NULL. */
+static const char *
+part_of(const char *spec)
+{
+	return !strncmp(spec, "part:", 5) ? spec + 5 :
+	    !strncmp(spec, "hub:", 4) ? spec + 4 : NULL;
+}
+
 /* Of a part the broker tells. */
 static void
 say(struct nic *n, const char *what)
 {
-	if (strncmp(n->spec, "part:", 5))
+	if (!part_of(n->spec))
 		log_line("%s: the other end is %s", n->spec, what);
 }
 
@@ -299,7 +308,7 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
     const struct nic_opts *o, const struct nic_ops *ops, char *why,
     size_t whylen)
 {
-	const char *spec = o->link;
+	const char *spec = o->link, *name = part_of(spec);
 	char path[280];
 
 	n->d = d;
@@ -320,15 +329,15 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
 	}
 	if (strcmp(spec, "none") == 0)
 		return 0;
-	if (strncmp(spec, "part:", 5) == 0) {
-		if (!*d->part->dir || strchr(spec + 5, '/') ||
+	if (name) {
+		if (!*d->part->dir || strchr(name, '/') ||
 		    (size_t)snprintf(path, sizeof path,
-		    "stream:%s/%s,reconnect=1", d->part->dir, spec + 5) >=
+		    "stream:%s/%s,reconnect=1", d->part->dir, name) >=
 		    sizeof path) {
 			snprintf(why, whylen, "link=%s: no such part", spec);
 			return -1;
 		}
-		n->big = true;
+		n->big = *spec == 'p';
 		spec = path;
 	}
 	if (plug(n, spec, why, whylen) < 0)

@@ -47,7 +47,7 @@ struct nic_opts {
 };
 #define NIC_OPTS(st, m) \
 	{ "link", OPT_STR, offsetof(struct st, m.link), "none", \
-	    "part:NAME, a wire as of vm-plug, or none", NULL }, \
+	    "part:NAME, hub:NAME, a wire as of vm-plug, or none", NULL }, \
 	{ "mac", OPT_STR, offsetof(struct st, m.mac), "52:54:00:12:34:56", \
 	    "station address", NULL }
 

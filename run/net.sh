@@ -4,7 +4,7 @@
 # that the card itself opens (dev/nic.h, vm-plug's words); a card names it by
 # link=part:NAME or link=WIRE.
 
-nonet= net_said= hub_nic= hub_net=
+nonet= net_said= hub_cards=0 hub_nets= hub_nnets=0
 
 card_list() {
 	cat <<-X
@@ -59,12 +59,13 @@ backend() {
 	nb_at= nb_far= nb_opts= nb_server= nb_script=
 	t="$1 $nb_type"
 	case $nb_type in
-	user|socket|stream|dgram|vde|l2tpv3|tap) ;;
-	bridge|hubport|vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
+	user|socket|stream|dgram|vde|l2tpv3|tap|hubport) ;;
+	bridge|vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
 		not_yet "$t" ;;
-	help|'?') echo "user socket stream dgram vde l2tpv3 tap"; exit 0 ;;
+	help|'?') echo "user socket stream dgram vde l2tpv3 tap hubport"; exit 0 ;;
 	*) die 2 "$t: unknown network" ;;
 	esac
+	[ "$1,$nb_type" != -net,hubport ] || die 2 "$t: unknown network"
 	while next_kv; do
 		case $1,$k in
 		-netdev,id|-nic,id|-net,name) nb_id=$v; continue ;;
@@ -102,6 +103,11 @@ backend() {
 		*) die 2 "$t: needs txsession" ;;
 		esac
 		nb_link=l2tpv3:$nb_at,dst=$nb_far$nb_opts ;;
+	hubport)
+		[ "$nb_at" ] || die 2 "$t: needs hubid"
+		nb_link=hub:hub$nb_at
+		put hubs "hub$nb_at" 1
+		[ ! "$nb_far" ] || nb_link="netdev:$nb_at:$nb_far" ;;
 	tap)
 		[ "$nb_script" = no ] ||
 			not_yet "$t: script${nb_script:+=$nb_script} (script=no)"
@@ -164,6 +170,8 @@ backend_key() {
 		onoff "$t,$k" "$v" "$has"
 		[ $n = off ] || nb_opts=$nb_opts,$k ;;
 	l2tpv3,ipv6) onoff "$t,$k" "$v" "$has" ;;	# the addresses say so
+	hubport,hubid) number "$t,$k" "$v" 0 999; nb_at=$n ;;
+	hubport,netdev) one_word "$t,$k" "$v"; nb_far=$v ;;
 	tap,ifname) one_word "$t,$k" "$v"; nb_at=$v ;;
 	tap,script) nb_script=$v ;;
 	tap,downscript) [ "$v" = no ] || bad_key "$t" ;;
@@ -207,7 +215,7 @@ nic() {
 	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
 }
 
-# -net nic and -net user meet on a hub; two of a kind would need a real one
+# -net nic and -net user meet on hub 0; there is none if they are one of a kind
 net() {
 	case $a in
 	none) nonet=1; return ;;
@@ -217,10 +225,9 @@ net() {
 	nic|nic,*) ;;
 	*)
 		backend -net
-		[ ! "$hub_net" ] || not_yet "-net $a: a second network on the hub"
 		unnamed_net
 		keep_net -net
-		hub_net=$nb_id
+		hub_nets="$hub_nets $nb_id" hub_nnets=$((hub_nnets + 1))
 		return ;;
 	esac
 	next_kv
@@ -235,10 +242,7 @@ net() {
 		*) bad_key "-net nic" ;;
 		esac
 	done
-	if [ ! "$nb_id" ]; then
-		[ ! "$hub_nic" ] || not_yet "-net $a: a second card on the hub"
-		hub_nic=1
-	fi
+	[ "$nb_id" ] || hub_cards=$((hub_cards + 1))
 	put cards "$nb_id" "${nb_model:-virtio-net}"
 	eval "card_mac_$cards_n=\$nb_mac card_addr_$cards_n=\$nb_addr"
 	eval "card_name_$cards_n=\$nb_name"
@@ -249,6 +253,10 @@ net() {
 use_net() {
 	get nets "$2" || die 2 "$1,netdev=$2: no -netdev has this id"
 	link=$value
+	case $link in
+	hub:*) return ;;
+	netdev:*) die 2 "$1,netdev=$2: a hubport of another network" ;;
+	esac
 	! get net_used "$2" || die 2 "$1,netdev=$2: the network is in use already"
 	put net_used "$2" 1
 	if [ ! "$link" ]; then
@@ -258,6 +266,46 @@ use_net() {
 		link=part:$n
 		add "$n" slirp "$value"
 	fi
+}
+
+# hub_wire HUB ID: the network ID is on it
+hub_wire() {
+	use_net "-netdev hubport" "$2" ''
+	quote "wire=$link"
+	get hub_wires "$1" || value=
+	put hub_wires "$1" "${value:+$value }$q"
+}
+
+# The hubs of -netdev hubport and -net.
+hubs() {
+	i=1
+	while [ $i -le ${nets_n:-0} ]; do
+		eval "id=\$nets_k_$i link=\$nets_v_$i"
+		i=$((i + 1))
+		case $link in
+		hub:*) put net_used "$id" 1 ;;
+		netdev:*)
+			put net_used "$id" 1
+			hub=${link#netdev:}
+			hub_wire "hub${hub%%:*}" "${hub#*:}" ;;
+		esac
+	done
+	if [ $hub_cards -gt 1 ] || [ $hub_nnets -gt 1 ]; then
+		put hubs hub0 1
+		for id in $hub_nets; do
+			hub_wire hub0 "$id"
+		done
+		hub_nets=hub
+	fi
+	i=1
+	while [ $i -le ${hubs_n:-0} ]; do
+		eval "hub=\$hubs_k_$i"
+		i=$((i + 1))
+		! get hubs_there "$hub" || continue
+		put hubs_there "$hub" 1
+		get hub_wires "$hub" || value=
+		add "$hub" hub "$value"
+	done
 }
 
 # card_mac MAC: $mac is it, or the next of ours
@@ -289,16 +337,21 @@ cards() {
 		keep_net -nic
 		put cards net0 virtio-net
 	fi
+	hubs
 	card=1
 	while [ $card -le ${cards_n:-0} ]; do
 		eval "id=\$cards_k_$card chip=\$cards_v_$card"
 		eval "m=\$card_mac_$card at=\$card_addr_$card n=\$card_name_$card"
 		card=$((card + 1))
 		link=none
-		[ "$id" ] || id=$hub_net
+		[ "$id" ] || id=${hub_nets# }
 		[ "$n" ] || part_name nic
 		part=$n
-		[ ! "$id" ] || use_net "-net nic" "$id" "$part"
+		case $id in
+		'') ;;
+		hub) link=hub:hub0 ;;
+		*) use_net "-net nic" "$id" "$part" ;;
+		esac
 		card_mac "$m"
 		quote "link=$link"
 		add "$part" "$chip" "$q mac=$mac${at:+ addr=$at}"

@@ -206,3 +206,34 @@ every_way() {
 	bad 2 -nic user,net=elsewhere
 	seen elsewhere
 }
+
+@test "two cards and two networks on a hub" {
+	local n
+	kernel= words=
+	serve 127.0.0.1
+	machine s "ip addr add 10.0.2.77/24 dev eth0; ip link set eth0 up; echo ready; sleep 1000" \
+		-nic stream,server=on,addr.type=unix,addr.path="$T/wire"
+	until_true test -S "$T/wire"
+	machine h "ip link set lo up; for i in 0 1; do udhcpc -i eth\$i -n -q -t 20 -T 1 >/dev/null 2>&1; ip -4 addr show dev eth\$i; ip route add 10.0.2.2 dev eth\$i; ping -c 1 -W 5 10.0.2.2; wget -q -O - http://10.0.2.2:$port/hello; ip route del 10.0.2.2; done; n=0; until ping -c 1 -W 1 10.0.2.77 >/dev/null; do [ \$((n += 1)) -lt 30 ] || break; done; echo done; sleep 1000" \
+		-net nic -net nic,model=virtio -net user -net socket,connect="$T/wire"
+	until_true says h done
+	console h
+	echo "$output"
+	seen "inet 10.0.2.15/24"
+	seen "inet 10.0.2.16/24"
+	[ "$(grep -c "1 packets received" "$T/h.con")" -eq 2 ]
+	[ "$(grep -c "from the host" "$T/h.con")" -eq 2 ]
+	run vm-mon h info network
+	echo "$output"
+	seen "peer=hub:hub0"
+	n=$(cat "$dir/part/hub0/pid")
+	kill -9 "$n"
+	until_true gone "$n"
+	[ "$(cat "$dir/part/hub0/pid")" != "$n" ]
+	up2() { [ "$(vm-mon h info network | grep -c link=up)" -eq 2 ]; }
+	until_true up2
+	vm-mon h quit
+	vm-mon s quit
+	until_true no_process h
+	nothing_left h
+}

@@ -319,12 +319,12 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-nic tap: script (script=no): not supported yet" -nic tap
 	refuse 2 "-nic vde: group=g: not supported yet" -nic vde,group=g
 	refuse 2 "-nic socket: fd=3: not supported yet" -nic socket,fd=3
-	refuse 2 "-netdev hubport: not supported yet" -netdev hubport,id=a,hubid=0
+	refuse 2 "-netdev hubport: needs hubid" -netdev hubport,id=a
+	refuse 2 "-netdev hubport,netdev=b: no -netdev has this id" -kernel k -netdev hubport,id=a,hubid=0,netdev=b
 	refuse 2 "-device virtio-net-pci,netdev=z: no -netdev has this id" -kernel k -device virtio-net-pci,netdev=z
 	refuse 2 "-device virtio-net-pci,netdev=n: the network is in use already" -kernel k \
 		-netdev user,id=n -device virtio-net-pci,netdev=n -device virtio-net-pci,netdev=n
 	refuse 2 "-netdev id=n: taken" -netdev user,id=n -netdev vde,id=n
-	refuse 2 "-net vde: a second network on the hub: not supported yet" -net user -net vde
 	run "$vm" -print -kernel k -netdev user,id=n </dev/null
 	[ "$status" -eq 0 ]
 	[[ $output == *"vm-run: warning: network n: no card uses it"* ]]
