@@ -48,17 +48,17 @@ tell(struct nic *n)
 /* -------------------------------------------------------------- reception */
 
 static void
-keep(struct nic *n, const struct frame *f)
+keep(struct nic *n, const uint8_t *p, uint32_t len)
 {
 	if (!n->kept)
 		n->kept = malloc(KEPT_MAX);
-	if (!n->kept || n->kept_len + 4 + f->len > KEPT_MAX) {
+	if (!n->kept || n->kept_len + 4 + len > KEPT_MAX) {
 		n->rx_drop++;
 		return;
 	}
-	memcpy(n->kept + n->kept_len, &f->len, 4);
-	memcpy(n->kept + n->kept_len + 4, f->p, f->len);
-	n->kept_len += 4 + f->len;
+	memcpy(n->kept + n->kept_len, &len, 4);
+	memcpy(n->kept + n->kept_len + 4, p, len);
+	n->kept_len += 4 + len;
 }
 
 static bool
@@ -78,14 +78,35 @@ on_frames(void *arg, struct wire *w, struct frame *f, unsigned count)
 	unsigned i;
 
 	for (i = 0; i < count; i++)
-		if (n->off)
-			n->rx_drop++;
-		else if (n->kept_len || !give(n, f[i].p, f[i].len))
-			keep(n, &f[i]);
+		if (n->filters)
+			nic_filter(n, true, f[i].p, f[i].len);
+		else
+			nic_deliver(n, true, f[i].p, f[i].len);
+	nic_delivered(n);
+}
+
+void
+nic_deliver(struct nic *n, bool to_guest, const uint8_t *p, uint32_t len)
+{
+	if (!to_guest) {
+		if (n->w) {
+			wire_put(n->w, p, len);
+			wire_flush(n->w);	/* p is the caller's */
+		}
+	} else if (n->off) {
+		n->rx_drop++;
+	} else if (n->kept_len || !give(n, p, len)) {
+		keep(n, p, len);
+	}
+}
+
+void
+nic_delivered(struct nic *n)
+{
 	if (n->ops->rx_end && !n->stopped)
 		n->ops->rx_end(n->d);
-	if (n->kept_len)
-		wire_pause(w, true);
+	if (n->kept_len && n->w)
+		wire_pause(n->w, true);
 }
 
 bool
@@ -155,7 +176,7 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 	}
 	n->tx++;
 	n->tx_bytes += len;
-	if (k < WIRE_IOV) {
+	if (k < WIRE_IOV && !n->filters) {
 		wire_send(n->w, v, (int)k);
 		return;
 	}
@@ -164,7 +185,10 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 		memcpy(p + len, v[i].iov_base, v[i].iov_len);
 		len += v[i].iov_len;
 	}
-	wire_put(n->w, p, (uint32_t)len);
+	if (n->filters)
+		nic_filter(n, false, p, (uint32_t)len);
+	else
+		wire_put(n->w, p, (uint32_t)len);
 }
 
 uint8_t *
@@ -327,6 +351,8 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
 		snprintf(why, whylen, "%s", strerror(errno));
 		return -1;
 	}
+	if (nic_filters(n, d->argv, why, whylen) < 0)
+		return -1;
 	if (strcmp(spec, "none") == 0)
 		return 0;
 	if (name) {
@@ -365,6 +391,7 @@ nic_close(struct nic *n)
 		loop_timer(n->d->loop, 0, give_up, n);
 		loop_timer(n->d->loop, 0, unstick, n);
 	}
+	nic_filters_close(n);
 	if (n->w)
 		wire_close(n->w);
 	n->w = NULL;

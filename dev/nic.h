@@ -43,13 +43,15 @@ struct nic_ops {
 /* What every card has among its options; first member of the options struct,
  * NIC_OPTS(STRUCT, MEMBER) first in the table. */
 struct nic_opts {
-	const char	*link, *mac;
+	const char	*link, *mac, *filter;	/* filter: see nic-filter.c */
 };
 #define NIC_OPTS(st, m) \
 	{ "link", OPT_STR, offsetof(struct st, m.link), "none", \
 	    "part:NAME, hub:NAME, a wire as of vm-plug, or none", NULL }, \
 	{ "mac", OPT_STR, offsetof(struct st, m.mac), "52:54:00:12:34:56", \
-	    "station address", NULL }
+	    "station address", NULL }, \
+	{ "filter.", OPT_STR, offsetof(struct st, m.filter), NULL, \
+	    "filter.ID.KEY=VALUE: dump, mirror, redirector, buffer", NULL }
 
 /* The options of a card on PCI that has no others. */
 struct nic_pci_opts {
@@ -78,6 +80,7 @@ struct nic {
 	bool		up;		/* what the card was told last */
 	bool		stopped;	/* the machine is */
 	bool		blocked;	/* nic_full() said true */
+	struct nic_filter *filters;
 	uint8_t		*kept;		/* frames the card had no room for, each
 					 * behind its length */
 	uint32_t	kept_len, kept_at;
@@ -115,6 +118,15 @@ void	nic_stop(struct nic *);
 void	nic_run(struct nic *);
 /* Questions `network` and `set_link on|off`: 0 or errno; ENOTSUP for others. */
 int	nic_ask(struct nic *, char **argv, FILE *out);
+
+/* ---- nic-filter.c: filters of the words filter.*; 0, or -1 with why */
+int	nic_filters(struct nic *, char *const *argv, char *why, size_t whylen);
+void	nic_filters_close(struct nic *);
+/* A frame on its way; ends in nic_deliver, now, later, or never. */
+void	nic_filter(struct nic *, bool to_guest, const uint8_t *, uint32_t len);
+void	nic_filter_release(void *filter);
+void	nic_deliver(struct nic *, bool to_guest, const uint8_t *, uint32_t len);
+void	nic_delivered(struct nic *);	/* the last of several */
 
 /* Of struct dev, for a card whose private part begins with its nic and which has
  * nothing to add. */

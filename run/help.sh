@@ -44,6 +44,9 @@ Devices
   -object secret,id=ID,file=F      password for key-secret=ID
   -object rng-random,id=ID,filename=F
                                    entropy source for virtio-rng-pci,rng=ID
+  -object filter-dump,id=ID,netdev=N,file=F
+                                   a capture; and filter-mirror, -redirector,
+                                   -buffer
   -serial DEV                      serial line, up to four times
   -monitor DEV                     where the monitor is, besides its socket
   -mon chardev=ID[,mode=readline]  the same, for a -chardev

@@ -180,6 +180,94 @@ backend_key() {
 	esac
 }
 
+# net_filter: -object filter-KIND, $ob_type and the rest of its keys
+net_filter() {
+	nf_id= nf_net= nf_words= nf_in= nf_out= nf_file= nf_len=
+	t="-object $ob_type"
+	nf=${ob_type#filter-}
+	while next_kv; do
+		case $nf,$k in
+		*,id) nf_id=$v ;;
+		*,netdev) nf_net=$v ;;
+		*,queue) only "$t,$k" "$v" "all rx tx"
+			nf_words="$nf_words queue=$v" ;;
+		*,status) only "$t,$k" "$v" "on off"
+			nf_words="$nf_words status=$v" ;;
+		dump,file) one_word "$t,$k" "$v"; nf_file=$v ;;
+		dump,maxlen) number "$t,$k" "$v" 1 65536; nf_len=,snap=$n ;;
+		buffer,interval) number "$t,$k" "$v" 1 3600000000
+			nf_words="$nf_words interval=$n" ;;
+		mirror,outdev|redirector,outdev) nf_out=$v ;;
+		redirector,indev) nf_in=$v ;;
+		*) bad_key "$t" ;;
+		esac
+	done
+	case $nf_id in
+	''|*[!A-Za-z0-9_-]*|????????????????????????????????*)
+		die 2 "$t: needs an id of at most 31 letters, digits and _-" ;;
+	esac
+	[ "$nf_net" ] || die 2 "$t: needs a netdev"
+	! get filter_ids "$nf_id" || die 2 "$t,id=$nf_id: taken"
+	put filter_ids "$nf_id" 1
+	case $nf in
+	dump)
+		nf_file=${nf_file:-qemu-vlan0.pcap}
+		nf_out=pcap:$nf_file$nf_len ;;
+	buffer)
+		case $nf_words in
+		*interval=*) ;;
+		*) die 2 "$t: needs an interval" ;;
+		esac ;;
+	mirror) [ "$nf_out" ] || die 2 "$t: needs outdev" ;;
+	redirector)
+		[ "$nf_in$nf_out" ] || die 2 "$t: needs indev or outdev"
+		[ "$nf_in" != "$nf_out" ] || die 2 "$t: indev and outdev are one" ;;
+	esac
+	put net_filters "$nf_net" "$nf_id"
+	eval "filter_kind_$net_filters_n=\$nf filter_words_$net_filters_n=\$nf_words"
+	eval "filter_in_$net_filters_n=\$nf_in filter_out_$net_filters_n=\$nf_out"
+}
+
+# filter_wire WHAT CHARDEV: $link, the same socket as a wire
+filter_wire() {
+	resolve "$1" "chardev:$2"
+	link=${spec%,nowait}
+	case $link in
+	unix:*) link=stream:${link#unix:} ;;
+	tcp:*,telnet*|*,reconnect=*) not_yet "$1 $2: $link" ;;
+	tcp:*) link=stream:${link#tcp:} ;;
+	*) die 2 "$1=$2: not a socket" ;;
+	esac
+}
+
+# filters ID: $filters, the words for the card on network ID
+filters() {
+	filters= fi=1
+	while [ $fi -le ${net_filters_n:-0} ]; do
+		eval "nf_net=\$net_filters_k_$fi nf_id=\$net_filters_v_$fi"
+		eval "nf=\$filter_kind_$fi nf_words=\$filter_words_$fi"
+		eval "nf_in=\$filter_in_$fi nf_out=\$filter_out_$fi"
+		fi=$((fi + 1))
+		[ "$nf_net" = "$1" ] || continue
+		put filters_used "$nf_id" 1
+		p=filter.$nf_id
+		filters="$filters $p.kind=$nf"
+		for nf_word in $nf_words; do
+			filters="$filters $p.$nf_word"
+		done
+		for nf_end in in out; do
+			eval "v=\$nf_$nf_end"
+			[ "$v" ] || continue
+			case $v in
+			pcap:*) link=$v ;;
+			*) filter_wire "-object filter-$nf,${nf_end}dev" "$v" ;;
+			esac
+			quote "$p.$nf_end=$link"
+			filters="$filters $q"
+		done
+	done
+}
+
 # keep_net: a network for a card to name
 keep_net() {
 	! get nets "$nb_id" || die 2 "$1 id=$nb_id: taken"
@@ -268,6 +356,14 @@ use_net() {
 	fi
 }
 
+# cable ID: $q, link= and filters of the card on network ID, whose $link it is
+cable() {
+	nf_link=$link
+	filters "$1"
+	quote "link=$nf_link"
+	q="$q$filters"
+}
+
 # hub_wire HUB ID: the network ID is on it
 hub_wire() {
 	use_net "-netdev hubport" "$2" ''
@@ -353,8 +449,15 @@ cards() {
 		*) use_net "-net nic" "$id" "$part" ;;
 		esac
 		card_mac "$m"
-		quote "link=$link"
+		cable "$id"
 		add "$part" "$chip" "$q mac=$mac${at:+ addr=$at}"
+	done
+	i=1
+	while [ $i -le ${net_filters_n:-0} ]; do
+		eval "n=\$net_filters_k_$i id=\$net_filters_v_$i"
+		get filters_used "$id" ||
+			die 2 "-object filter id=$id: no card is on netdev=$n"
+		i=$((i + 1))
 	done
 	i=1
 	while [ $i -le ${nets_n:-0} ]; do

@@ -119,6 +119,8 @@ struct wire {
 	uint32_t	inlen;
 	unsigned	framing;	/* bytes of length before each frame */
 
+	uint32_t	snap;		/* of a frame in a capture */
+
 	/* datagrams */
 	bool		raw_ip;		/* the kernel gives the IPv4 header too */
 	unsigned	hdrlen;		/* tunnel header before each frame */

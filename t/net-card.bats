@@ -237,3 +237,75 @@ every_way() {
 	until_true no_process h
 	nothing_left h
 }
+
+@test "filters: dump, mirror, a redirector by way of somebody, a buffer" {
+	kernel= words=
+	# mirror.sock gets copies; what comes from away.sock goes to back.sock
+	python3 - "$T" 3>&- 4>&- <<-'P' &
+	import os, socket, struct, sys, threading
+	os.chdir(sys.argv[1])
+	def listen(name):
+	    s = socket.socket(socket.AF_UNIX)
+	    s.bind(name)
+	    s.listen()
+	    return s
+	def frames(s):
+	    b = b""
+	    while True:
+	        x = s.recv(65536)
+	        if not x:
+	            return
+	        b += x
+	        while len(b) >= 4 and len(b) >= 4 + struct.unpack(">I", b[:4])[0]:
+	            n = 4 + struct.unpack(">I", b[:4])[0]
+	            yield b[:n]
+	            b = b[n:]
+	mirror, away, back = [listen(x) for x in ("mirror.sock", "away.sock", "back.sock")]
+	open("listening", "w").close()
+	def copy():
+	    with open("sources", "w") as o:
+	        for f in frames(mirror.accept()[0]):
+	            print(f[10:16].hex(), file=o, flush=True)
+	threading.Thread(target=copy).start()
+	a, b = away.accept()[0], back.accept()[0]
+	with open("carried", "w") as o:
+	    for f in frames(a):
+	        print(len(f), file=o, flush=True)
+	        b.sendall(f)
+	P
+	started="$started $!"
+	until_true test -e "$T/listening"
+	boot -m 192 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-nic user,id=n \
+		-chardev "socket,id=m,path=$T/mirror.sock" \
+		-chardev "socket,id=a,path=$T/away.sock" \
+		-chardev "socket,id=b,path=$T/back.sock" \
+		-object "filter-dump,id=f1,netdev=n,file=$T/all.pcap,maxlen=60" \
+		-object filter-mirror,id=f2,netdev=n,queue=rx,outdev=m \
+		-object filter-redirector,id=f3,netdev=n,queue=tx,outdev=a,indev=b \
+		-object filter-buffer,id=f4,netdev=n,queue=rx,interval=100000 \
+		-object filter-buffer,id=f5,netdev=n,interval=1000000,status=off \
+		-- quiet "vm.run=\"$up; ping -s 200 -c 5 -i 0.1 -W 5 10.0.2.2\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "5 packets transmitted, 5 packets received"
+	# half an interval on the average, and no more than one
+	[[ $output =~ "min/avg/max = "([0-9]+)\.[0-9]+/([0-9]+)\.[0-9]+/([0-9]+) ]]
+	[ "${BASH_REMATCH[3]}" -ge 10 ] && [ "${BASH_REMATCH[3]}" -lt 1000 ]
+	[ "$(sort -u "$T/sources")" = 525400123456 ]
+	[ "$(wc -l <"$T/carried")" -ge 6 ]
+	run python3 - "$T/all.pcap" <<-'P'
+	import struct, sys
+	b = open(sys.argv[1], "rb").read()
+	at, sources, cut, longest = 24, set(), 0, 0
+	while at < len(b):
+	    cap, size = struct.unpack("<II", b[at + 8:at + 16])
+	    sources.add(b[at + 22:at + 28].hex())
+	    cut += size > cap
+	    longest = max(longest, cap)
+	    at += 16 + cap
+	print(sorted(sources), cut >= 10, longest, at == len(b))
+	P
+	echo "$output"
+	[ "$output" = "['525400123456', '52550a000202'] True 60 True" ]
+}
