@@ -56,13 +56,14 @@ backend() {
 	[ "$k" != type ] || kv=$v
 	nb_type=$kv
 	nb_id= nb_words= nb_link= nb_mac= nb_model= nb_addr=
-	nb_at= nb_far= nb_opts= nb_server= nb_script=
+	nb_at= nb_far= nb_opts= nb_server=
+	nb_up=/etc/qemu-ifup nb_down=/etc/qemu-ifdown nb_helper=
 	t="$1 $nb_type"
 	case $nb_type in
-	user|socket|stream|dgram|vde|l2tpv3|tap|hubport) ;;
-	bridge|vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
+	user|socket|stream|dgram|vde|l2tpv3|tap|bridge|hubport) ;;
+	vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
 		not_yet "$t" ;;
-	help|'?') echo "user socket stream dgram vde l2tpv3 tap hubport"; exit 0 ;;
+	help|'?') echo "user socket stream dgram vde l2tpv3 tap bridge hubport"; exit 0 ;;
 	*) die 2 "$t: unknown network" ;;
 	esac
 	[ "$1,$nb_type" != -net,hubport ] || die 2 "$t: unknown network"
@@ -109,9 +110,17 @@ backend() {
 		put hubs "hub$nb_at" 1
 		[ ! "$nb_far" ] || nb_link="netdev:$nb_at:$nb_far" ;;
 	tap)
-		[ "$nb_script" = no ] ||
-			not_yet "$t: script${nb_script:+=$nb_script} (script=no)"
-		nb_link=tap:$nb_at ;;
+		[ ! "$nb_helper" ] || {
+			[ ! "$nb_at" ] || die 2 "$t: ifname or helper, not both"
+			nb_link=bridge:${nb_far:-br0},helper=$nb_helper
+			return
+		}
+		[ ! "$nb_far" ] || die 2 "$t: br is for helper"
+		nb_link=tap:$nb_at
+		[ "$nb_up" = no ] || nb_link=$nb_link,script=$nb_up
+		[ "$nb_down" = no ] || nb_link=$nb_link,downscript=$nb_down ;;
+	bridge)
+		nb_link=bridge:${nb_far:-br0},helper=${nb_helper:-/usr/lib/qemu/qemu-bridge-helper} ;;
 	esac
 }
 
@@ -173,8 +182,10 @@ backend_key() {
 	hubport,hubid) number "$t,$k" "$v" 0 999; nb_at=$n ;;
 	hubport,netdev) one_word "$t,$k" "$v"; nb_far=$v ;;
 	tap,ifname) one_word "$t,$k" "$v"; nb_at=$v ;;
-	tap,script) nb_script=$v ;;
-	tap,downscript) [ "$v" = no ] || bad_key "$t" ;;
+	tap,script) one_word "$t,$k" "$v"; nb_up=$v ;;
+	tap,downscript) one_word "$t,$k" "$v"; nb_down=$v ;;
+	tap,helper|bridge,helper) one_word "$t,$k" "$v"; nb_helper=$v ;;
+	tap,br|bridge,br) one_word "$t,$k" "$v"; nb_far=$v ;;
 	tap,vhost) onoff "$t,$k" "$v" "$has"; [ $n = off ] || bad_key "$t" ;;
 	*) bad_key "$t" ;;
 	esac

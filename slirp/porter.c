@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -25,8 +24,6 @@
 
 #define NOWNED	128
 #define REQUEST	1024
-
-extern char **environ;
 
 static int sock = -1;			/* to the porter, or to the network */
 
@@ -72,10 +69,7 @@ disown(struct owned *o)
 static int
 run(const char *cmd)
 {
-	char *argv[] = { "sh", "-c", (char *)cmd, NULL };
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t at;
-	sigset_t none, usual;
+	char *argv[] = { "/bin/sh", "-c", (char *)cmd, NULL };
 	int sv[2], e;
 	pid_t pid;
 
@@ -85,19 +79,7 @@ run(const char *cmd)
 	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
 		return -1;
-	sigemptyset(&none);
-	sigfillset(&usual);
-	posix_spawn_file_actions_init(&fa);
-	posix_spawn_file_actions_adddup2(&fa, sv[1], 0);
-	posix_spawn_file_actions_adddup2(&fa, sv[1], 1);
-	posix_spawnattr_init(&at);
-	posix_spawnattr_setsigmask(&at, &none);
-	posix_spawnattr_setsigdefault(&at, &usual);
-	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK |
-	    POSIX_SPAWN_SETSIGDEF);
-	e = posix_spawn(&pid, "/bin/sh", &fa, &at, argv, environ);
-	posix_spawn_file_actions_destroy(&fa);
-	posix_spawnattr_destroy(&at);
+	e = spawn(argv, sv[1], sv[1], -1, &pid);
 	close(sv[1]);
 	if (e) {
 		close(sv[0]);

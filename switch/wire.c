@@ -21,7 +21,7 @@ uint8_t wire_buf[BATCH][FRAME_MAX] __attribute__((aligned(64)));
 
 static const struct wire_ops *const kinds[] = {
 	&vde_ops, &stream_ops, &dgram_ops, &mcast_ops, &l2tpv3_ops, &tap_ops,
-	&pcap_ops, &stdio_ops, &fd_ops,
+	&bridge_ops, &pcap_ops, &stdio_ops, &fd_ops,
 };
 #define NKINDS	(sizeof kinds / sizeof *kinds)
 

@@ -130,7 +130,7 @@ struct wire {
 	struct sockaddr_storage peer, self;
 	socklen_t	peerlen, selflen;
 	int		sendfd;		/* multicast: -1: same as ev.fd */
-	int		kept;		/* a descriptor for the next try, or -1 */
+	int		kept;		/* until the end of the wire, or -1 */
 	char		bound[108];	/* unix path to remove at close */
 
 	uint64_t	rxp, rxb, txp, txb, drop, bad;
@@ -155,7 +155,7 @@ void	wire_kinds(void (*fn)(const char *kind, const char *syntax));
 /* ---- for the kinds */
 extern uint8_t wire_buf[BATCH][FRAME_MAX];	/* datagrams are received here */
 extern const struct wire_ops vde_ops, vdeport_ops, stream_ops, dgram_ops,
-	    mcast_ops, l2tpv3_ops, tap_ops, pcap_ops, stdio_ops, fd_ops;
+	    mcast_ops, l2tpv3_ops, tap_ops, bridge_ops, pcap_ops, stdio_ops, fd_ops;
 int	wire_fail(struct wire *, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));	/* returns -1 */
 const char *wire_opt(struct wire *, const char *key);	/* "" if no value */
@@ -178,6 +178,9 @@ void	wire_paths(int (*)(const char *path, int type, char *why, size_t n),
 void	dgram_rx(struct wire *), dgram_flush(struct wire *),
 	dgram_drain(struct wire *);
 int	tap_open(const char *name, char *got, size_t n);
+/* Start argv[0] with these as descriptors 0, 1 and 3; -1: 0 and 1 as they are, 3
+ * closed.  0 or errno. */
+int	spawn(char *const *argv, int in, int out, int three, pid_t *);
 
 static inline uint16_t
 get16(const void *v)

@@ -360,3 +360,54 @@ leases() {
 	until_true no_process vm
 	nothing_left vm
 }
+
+@test "tap: a script puts it up, another takes it down; a bridge's helper" {
+	[ -w /dev/net/tun ] || skip "no /dev/net/tun"
+	a_host
+	cat >"$T/up" <<-X
+		#!/bin/sh
+		echo "up \$1" >>$T/log
+		ip addr add 10.9.9.1/24 dev \$1 && ip link set \$1 up
+	X
+	cat >"$T/down" <<-X
+		#!/bin/sh
+		echo "down \$(ip -o link show \$1 | cut -d: -f2)" >>$T/log
+	X
+	cat >"$T/helper" <<-'P'
+		#!/usr/bin/env python3
+		import array, fcntl, os, socket, struct, sys
+		assert sys.argv[1:] == ["--fd=3", "--br=lab"]
+		t = os.open("/dev/net/tun", os.O_RDWR)
+		fcntl.ioctl(t, 0x400454ca, struct.pack("16sH22x", b"helped", 0x1002))
+		os.system("ip addr add 10.9.9.1/24 dev helped; ip link set helped up")
+		socket.socket(fileno=3).sendmsg([b"x"], [(socket.SOL_SOCKET,
+		    socket.SCM_RIGHTS, array.array("i", [t]))])
+	P
+	chmod +x "$T/up" "$T/down" "$T/helper"
+	initramfs <<-X
+		ip addr add 10.9.9.2/24 dev eth0
+		ip link set eth0 up
+		n=0
+		until ping -c 1 -W 1 10.9.9.1; do [ \$((n += 1)) -lt 20 ] || break; done
+	X
+	boot -kernel "$guest/vmlinuz" -initrd "$initrd" -nic \
+		"tap,ifname=lab0,script=$T/up,downscript=$T/down" -- quiet \
+		"vm.run=\"sh /run.sh\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "1 packets received"
+	down() { [ "$(cat "$T/log")" = "$(printf 'up lab0\ndown  lab0')" ]; }
+	until_true down
+	boot -kernel "$guest/vmlinuz" -initrd "$initrd" -nic \
+		"bridge,br=lab,helper=$T/helper" -- quiet "vm.run=\"sh /run.sh\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "1 packets received"
+	for way in "tap,script=$T/none" "tap,script=no,downscript=$T/none" \
+	    "tap,script=/bin/false" "bridge,helper=/bin/true"; do
+		boot -kernel "$guest/vmlinuz" -nic "$way" --
+		echo "$output"
+		[ "$status" -eq 1 ]
+		[ "${#lines[@]}" -eq 1 ]
+	done
+}

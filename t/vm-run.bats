@@ -289,6 +289,9 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -nic vde; card nic0 vde:
 	show -nic vde,sock=/tmp/sw,port=3; card nic0 vde:/tmp/sw,port=3
 	show -nic tap,ifname=tap3,script=no,downscript=no; card nic0 tap:tap3
+	show -nic tap,ifname=t,downscript=/d; card nic0 tap:t,script=/etc/qemu-ifup,downscript=/d
+	show -nic tap,helper=/h,br=b; card nic0 bridge:b,helper=/h
+	show -nic bridge; card nic0 bridge:br0,helper=/usr/lib/qemu/qemu-bridge-helper
 	show -nic l2tpv3,src=1.1.1.1,dst=2.2.2.2,udp,srcport=1,dstport=2,txsession=0xf,counter
 	card nic0 l2tpv3:1.1.1.1,dst=2.2.2.2,udp,srcport=1,dstport=2,txsession=0xf,counter
 	# several cards: addresses count up; a card may be named as its network
@@ -316,7 +319,8 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-nic model token-ring: unknown card; -nic model=help lists them" -nic user,model=token-ring
 	refuse 2 "-nic model vmxnet3: not supported yet" -nic user,model=vmxnet3
 	refuse 2 "-nic mac=01:00:00:00:00:00: not the address of a card, xx:xx:xx:xx:xx:xx" -nic user,mac=01:00:00:00:00:00
-	refuse 2 "-nic tap: script (script=no): not supported yet" -nic tap
+	refuse 2 "-nic tap: br is for helper" -nic tap,br=b
+	refuse 2 "-nic tap: ifname or helper, not both" -nic tap,ifname=t,helper=/h
 	refuse 2 "-nic vde: group=g: not supported yet" -nic vde,group=g
 	refuse 2 "-nic socket: fd=3: not supported yet" -nic socket,fd=3
 	refuse 2 "-netdev hubport: needs hubid" -netdev hubport,id=a
