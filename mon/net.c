@@ -1,7 +1,8 @@
 /*
- * Networks: `info network', `info usernet', set_link, hostfwd_add and
- * hostfwd_remove.  Cards and networks are parts; a card says which network it
- * is on (dev/nic.h), and a user network (vm-slirp --part) does what is asked.
+ * Networks: `info network', `info usernet', set_link, hostfwd_add,
+ * hostfwd_remove, and what would need hot plug.  Cards and networks are parts; a
+ * card says which network it is on (dev/nic.h), and a user network (vm-slirp
+ * --part) does what is asked.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -140,4 +141,13 @@ cmd_set_link(struct mon *m, int argc, char **argv)
 	if (mon_parts(m, find_card) == -1)
 		return -1;
 	return mon_tell(m, *found ? found : argv[1], "set_link %s", argv[2]);
+}
+
+/* ------------------------------------------------------------- hot plug */
+
+int
+cmd_hotplug(struct mon *m, int argc, char **argv)
+{
+	return mon_fail(m, "%s %s: this machine's bus has no hot plug; "
+	    "set_link plugs the cable", argv[0], argv[1]);
 }

@@ -114,6 +114,9 @@ every_way() {
 	run vm-mon mm hostfwd_add nonsense
 	[ "$status" -eq 1 ]
 	[ "${#lines[@]}" -eq 1 ]
+	run vm-mon mm "device_add e1000,netdev=net0"
+	[ "$status" -eq 1 ]
+	seen "device_add e1000,netdev=net0: this machine's bus has no hot plug"
 	vm-mon mm set_link nic0 off
 	until_true says mm "link is down"
 	run vm-mon mm info network
