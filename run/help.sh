@@ -65,6 +65,7 @@ Network (a user network with a virtio card unless stated, or -nodefaults)
   -netdev NET,id=ID[,key=value...] a network for -device CARD,netdev=ID
   -net nic[,model=CARD][,macaddr=ADDR][,netdev=ID] -net NET[,key=value...]
                                    the old form: one card, one network
+  -user-data FILE                  a seed for cloud-init, at http://10.0.2.4/
   NET is one of
   user[,net=ADDR/BITS][,hostfwd=tcp::PORT-:PORT][,...]
                                    vm-slirp; keys as its -o

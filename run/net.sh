@@ -4,7 +4,7 @@
 # that the card itself opens (dev/nic.h, vm-plug's words); a card names it by
 # link=part:NAME or link=WIRE.
 
-nonet= net_said= hub_cards=0 hub_nets= hub_nnets=0
+user_data= seeded= nonet= net_said= hub_cards=0 hub_nets= hub_nnets=0
 
 card_list() {
 	cat <<-X
@@ -140,7 +140,7 @@ backend_key() {
 	user,net|user,host|user,dns|user,dhcpstart|user,hostname|\
 	user,domainname|user,dnssearch|user,bootfile|user,tftp|\
 	user,tftp-server-name|user,hostfwd|user,guestfwd|user,ipv6-prefix|\
-	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows)
+	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows|user,user-data)
 		[ "$v" ] || die 2 "$t,$k: needs a value"
 		quote "$k=$v"
 		nb_words="$nb_words $q" ;;
@@ -363,6 +363,10 @@ use_net() {
 		n=$2
 		[ "$n" != "$3" ] || n=$n.net
 		link=part:$n
+		if [ "$user_data" ]; then
+			quote "user-data=$user_data"
+			value="${value:+$value }$q" seeded=1
+		fi
 		add "$n" slirp "$value"
 	fi
 }
@@ -463,6 +467,8 @@ cards() {
 		cable "$id"
 		add "$part" "$chip" "$q mac=$mac${at:+ addr=$at}"
 	done
+	[ ! "$user_data" ] || [ "$seeded" ] ||
+		die 2 "-user-data: there is no user network"
 	i=1
 	while [ $i -le ${net_filters_n:-0} ]; do
 		eval "n=\$net_filters_k_$i id=\$net_filters_v_$i"

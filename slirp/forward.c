@@ -279,6 +279,16 @@ bad:
 	return -1;
 }
 
+void
+guestfwd_seed(void)
+{
+	struct gfwd *g;
+
+	for (g = gfwds; g < gfwds + NFWD - 1 && g->used; g++)
+		;
+	*g = (struct gfwd){ true, mk4(cf.net | 4), 80, "seed:" };
+}
+
 bool
 guestfwd_addr(const ip *a)
 {
@@ -314,6 +324,8 @@ guestfwd_connect(const ip *dst, uint16_t port, bool *busy)
 	*busy = false;
 	if (!strncmp(g->target, "cmd:", 4))
 		return porter_run(g - gfwds);
+	if (!strcmp(g->target, "seed:"))
+		return seed_connect();
 	if (!strncmp(g->target, "unix:", 5)) {
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
 		    SOCK_NONBLOCK, 0);

@@ -167,6 +167,7 @@ void	tcp_wake(void);			/* after each round of the loop */
 int	forward_add(const char *rule, bool given, char *why, size_t n);
 int	forward_remove(const char *rule, char *why, size_t n);
 int	guestfwd_add(const char *rule, char *why, size_t n);
+void	guestfwd_seed(void);		/* the seed server's address */
 /* A socket for a guest's connection to dst:port, if a guestfwd says so:
  * descriptor, -1 refused, -2 no such rule.  *busy: still connecting. */
 int	guestfwd_connect(const ip *dst, uint16_t port, bool *busy);
@@ -175,6 +176,10 @@ const char *guestfwd_command(unsigned n);	/* of cmd:, or NULL */
 void	forwards_write(FILE *);
 void	forward_again(const char *rule, bool given);
 void	forward_print(void (*put)(const char *));
+
+/* ---- seed.c */
+int	seed_start(const char *file);	/* -1 with errno */
+int	seed_connect(void);		/* to the server: a descriptor, or -1 */
 
 /* ---- keep.c: one of the first two, or neither; then load, once */
 #define KEEP_BYTES 65536

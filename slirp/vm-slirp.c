@@ -5,7 +5,7 @@
  *
  * #syscalls epoll_create1 epoll_ctl epoll_pwait2 epoll_pwait recvmmsg sendmmsg
  * #syscalls socket connect bind listen accept4 shutdown setsockopt getsockopt
- * #syscalls getsockname sendto recvfrom ioctl openat2
+ * #syscalls getsockname sendto recvfrom ioctl openat2 socketpair
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -21,7 +21,7 @@
 
 static const char *hostfwds[64], *guestfwds[64];
 static unsigned nh, ng;
-static const char *ctlpath, *pidfile, *leasefile;
+static const char *ctlpath, *pidfile, *leasefile, *userdata;
 
 static void
 usage(void)
@@ -31,7 +31,7 @@ usage(void)
 	    "options: as -netdev user: net= host= dns= dhcpstart= restrict= "
 	    "hostname=\n  domainname= dnssearch= tftp= bootfile= "
 	    "tftp-server-name= hostfwd= guestfwd=\n  ipv4= ipv6= ipv6-prefix= "
-	    "ipv6-host= ipv6-dns= mtu= loopback= flows=\n");
+	    "ipv6-host= ipv6-dns= mtu= loopback= flows= user-data=\n");
 	exit(2);
 }
 
@@ -144,6 +144,8 @@ option(char *key)
 		cf.tftp = v;
 	else if (!strcmp(key, "tftp-server-name"))
 		cf.tftpname = v;
+	else if (!strcmp(key, "user-data"))
+		userdata = v;
 	else if (!strcmp(key, "mtu"))
 		cf.mtu = number(key, v, 576, 65520);
 	else if (!strcmp(key, "flows"))
@@ -233,6 +235,11 @@ start(const char *wire, bool revived)
 	for (i = 0; i < ng; i++)
 		if (guestfwd_add(guestfwds[i], why, sizeof why) < 0)
 			errx(1, "guestfwd=%s: %s", guestfwds[i], why);
+	if (userdata) {
+		if (seed_start(userdata) < 0)
+			err(1, "user-data=%s", userdata);
+		guestfwd_seed();
+	}
 	keep_load();
 	keep_save();
 }

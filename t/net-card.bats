@@ -312,3 +312,26 @@ every_way() {
 	echo "$output"
 	[ "$output" = "['525400123456', '52550a000202'] True 60 True" ]
 }
+
+@test "a seed for cloud-init" {
+	head -c 300000 /dev/zero | tr '\0' x | fold -w 70 >"$T/seed"
+	printf '\n#cloud-config, the end\n' >>"$T/seed"
+	boot -m 192 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
+		-nic user,hostname=karl,restrict=on -user-data "$T/seed" -- quiet \
+		"vm.run=\"$up; wget -q -O - http://10.0.2.4/user-data | sha256sum; wget -q -O - http://10.0.2.4/meta-data; wget -q -O /tmp/v http://10.0.2.4/vendor-data && wc -c </tmp/v; wget -O - http://10.0.2.4/../etc/passwd; (echo PUT / HTTP/1.0; echo) | nc 10.0.2.4 80; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 60 | nc 10.0.2.4 80 & done; sleep 1; killall nc; wget -q -O - http://10.0.2.4/meta-data | head -n 1; wget -q -O - http://10.0.2.4/user-data | tail -n 1\""
+	echo "$output"
+	[ "$status" -eq 0 ]
+	seen "$(sha256sum <"$T/seed")"
+	[ "$(grep -c "^instance-id: iid-" <<<"$output")" -eq 2 ]
+	seen "local-hostname: karl"
+	seen "404 Not Found"
+	seen "400 Bad Request"
+	seen "#cloud-config, the end"
+	run vm-run -display none -kernel "$guest/vmlinuz" -user-data "$T/none"
+	echo "$output"
+	[ "$status" -eq 1 ]
+	[[ $output == *"user-data=$T/none: No such file or directory" ]]
+	run vm-run -display none -kernel "$guest/vmlinuz" -nic none -user-data "$T/seed"
+	[ "$output" = "vm-run: -user-data: there is no user network" ]
+	[ "$status" -eq 2 ]
+}
