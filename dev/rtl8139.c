@@ -308,6 +308,7 @@ soft_reset(struct devctx *d)
 	dev_timer(d, 0, -1, timer);
 	link_show(d);
 	irq(d, 0);
+	nic_more(d->priv);		/* what waited is dropped */
 }
 
 static uint8_t
