@@ -140,7 +140,7 @@ backend_key() {
 	user,net|user,host|user,dns|user,dhcpstart|user,hostname|\
 	user,domainname|user,dnssearch|user,bootfile|user,tftp|\
 	user,tftp-server-name|user,hostfwd|user,guestfwd|user,ipv6-prefix|\
-	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows|user,user-data)
+	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows|user,user-data|user,smb|user,smbserver)
 		[ "$v" ] || die 2 "$t,$k: needs a value"
 		quote "$k=$v"
 		nb_words="$nb_words $q" ;;

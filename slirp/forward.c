@@ -280,13 +280,16 @@ bad:
 }
 
 void
-guestfwd_seed(void)
+guestfwd_own(uint32_t server, uint16_t port, const char *target)
 {
 	struct gfwd *g;
 
-	for (g = gfwds; g < gfwds + NFWD - 1 && g->used; g++)
+	for (g = gfwds; g < gfwds + NFWD && g->used; g++)
 		;
-	*g = (struct gfwd){ true, mk4(cf.net | 4), 80, "seed:" };
+	if (g == gfwds + NFWD || strlen(target) >= sizeof g->target)
+		errx(1, "more than %d guestfwd, smb and user-data", NFWD);
+	*g = (struct gfwd){ true, mk4(server), port };
+	strcpy(g->target, target);
 }
 
 bool
@@ -299,9 +302,12 @@ guestfwd_addr(const ip *a)
 }
 
 const char *
-guestfwd_command(unsigned n)
+guestfwd_command(unsigned n, bool *inet)
 {
-	return n < NFWD && gfwds[n].used && !strncmp(gfwds[n].target, "cmd:", 4) ?
+	if (n >= NFWD || !gfwds[n].used)
+		return NULL;
+	*inet = !strncmp(gfwds[n].target, "smb:", 4);
+	return *inet || !strncmp(gfwds[n].target, "cmd:", 4) ?
 	    gfwds[n].target + 4 : NULL;
 }
 
@@ -322,7 +328,7 @@ guestfwd_connect(const ip *dst, uint16_t port, bool *busy)
 	if (g == gfwds + NFWD || !g->used)
 		return -2;
 	*busy = false;
-	if (!strncmp(g->target, "cmd:", 4))
+	if (!strncmp(g->target, "cmd:", 4) || !strncmp(g->target, "smb:", 4))
 		return porter_run(g - gfwds);
 	if (!strcmp(g->target, "seed:"))
 		return seed_connect();

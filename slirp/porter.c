@@ -66,8 +66,36 @@ disown(struct owned *o)
 	return r;
 }
 
+/* As socketpair(), of loopback's TCP: smbd wants to know its peer's address. */
 static int
-run(const char *cmd)
+inet_pair(int sv[2])
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, us, peer;
+	socklen_t n = sizeof a, k = sizeof us, l = sizeof peer;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	sv[0] = sv[1] = -1;
+	if (fd >= 0 && bind(fd, (void *)&a, n) == 0 && listen(fd, 1) == 0 &&
+	    getsockname(fd, (void *)&a, &n) == 0 &&
+	    (sv[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0 &&
+	    connect(sv[0], (void *)&a, n) == 0)
+		sv[1] = accept4(fd, (void *)&peer, &l, SOCK_CLOEXEC);
+	/* somebody else may have been quicker */
+	if (sv[1] >= 0 && (getsockname(sv[0], (void *)&us, &k) < 0 ||
+	    us.sin_port != peer.sin_port)) {
+		close(sv[1]);
+		sv[1] = -1;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (sv[1] < 0 && sv[0] >= 0)
+		close(sv[0]);
+	return sv[1] < 0 ? -1 : 0;
+}
+
+static int
+run(const char *cmd, bool inet)
 {
 	char *argv[] = { "/bin/sh", "-c", (char *)cmd, NULL };
 	int sv[2], e;
@@ -77,7 +105,8 @@ run(const char *cmd)
 		errno = ENOENT;
 		return -1;
 	}
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
+	if (inet ? inet_pair(sv) < 0 : socketpair(AF_UNIX, SOCK_STREAM |
+	    SOCK_CLOEXEC, 0, sv) < 0)
 		return -1;
 	e = spawn(argv, sv[1], sv[1], -1, &pid);
 	close(sv[1]);
@@ -94,11 +123,15 @@ static int
 serve(char **argv)
 {
 	struct owned *o;
+	const char *cmd;
 	char why[80];
+	bool inet = false;
 	int fd;
 
-	if (!strcmp(argv[0], "run"))
-		return run(guestfwd_command(atoi(argv[1])));
+	if (!strcmp(argv[0], "run")) {
+		cmd = guestfwd_command(atoi(argv[1]), &inet);
+		return run(cmd, inet);
+	}
 	if (!strcmp(argv[0], "resolver"))
 		return open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
 	if (!strcmp(argv[0], "listen")) {
@@ -140,6 +173,7 @@ porter(void)
 	for (o = owned; o < owned + NOWNED; o++)
 		if (*o->path)
 			disown(o);
+	smb_end();
 	_exit(0);
 }
 
@@ -233,6 +267,7 @@ porter_start(void)
 	}
 	close(sv[1]);
 	sock = sv[0];
+	smb_leave();
 	wire_paths(ask_listen, ask_unlink);
 	return 0;
 }

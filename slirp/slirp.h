@@ -167,12 +167,14 @@ void	tcp_wake(void);			/* after each round of the loop */
 int	forward_add(const char *rule, bool given, char *why, size_t n);
 int	forward_remove(const char *rule, char *why, size_t n);
 int	guestfwd_add(const char *rule, char *why, size_t n);
-void	guestfwd_seed(void);		/* the seed server's address */
+/* A server of ours: target "seed:" or "smb:COMMAND". */
+void	guestfwd_own(uint32_t server, uint16_t port, const char *target);
 /* A socket for a guest's connection to dst:port, if a guestfwd says so:
  * descriptor, -1 refused, -2 no such rule.  *busy: still connecting. */
 int	guestfwd_connect(const ip *dst, uint16_t port, bool *busy);
 bool	guestfwd_addr(const ip *);
-const char *guestfwd_command(unsigned n);	/* of cmd:, or NULL */
+/* Of cmd: or smb:, or NULL; smb's wants an Internet socket. */
+const char *guestfwd_command(unsigned n, bool *inet);
 void	forwards_write(FILE *);
 void	forward_again(const char *rule, bool given);
 void	forward_print(void (*put)(const char *));
@@ -180,6 +182,11 @@ void	forward_print(void (*put)(const char *));
 /* ---- seed.c */
 int	seed_start(const char *file);	/* -1 with errno */
 int	seed_connect(void);		/* to the server: a descriptor, or -1 */
+
+/* ---- smb.c */
+void	smb_start(const char *dir, uint32_t server);	/* or exits 1 */
+void	smb_end(void);			/* in the porter */
+void	smb_leave(void);		/* in whoever leaves that to the porter */
 
 /* ---- keep.c: one of the first two, or neither; then load, once */
 #define KEEP_BYTES 65536

@@ -21,7 +21,7 @@
 
 static const char *hostfwds[64], *guestfwds[64];
 static unsigned nh, ng;
-static const char *ctlpath, *pidfile, *leasefile, *userdata;
+static const char *ctlpath, *pidfile, *leasefile, *userdata, *smb;
 
 static void
 usage(void)
@@ -31,7 +31,8 @@ usage(void)
 	    "options: as -netdev user: net= host= dns= dhcpstart= restrict= "
 	    "hostname=\n  domainname= dnssearch= tftp= bootfile= "
 	    "tftp-server-name= hostfwd= guestfwd=\n  ipv4= ipv6= ipv6-prefix= "
-	    "ipv6-host= ipv6-dns= mtu= loopback= flows= user-data=\n");
+	    "ipv6-host= ipv6-dns= mtu= loopback= flows= user-data= smb= "
+	    "smbserver=\n");
 	exit(2);
 }
 
@@ -72,7 +73,7 @@ quad(const char *key, const char *v)
 	return ntohl(a.s_addr);
 }
 
-static uint32_t host_, dns_, start_;
+static uint32_t host_, dns_, start_, smb_;
 static ip host6_, dns6_;
 
 static void
@@ -144,6 +145,10 @@ option(char *key)
 		cf.tftp = v;
 	else if (!strcmp(key, "tftp-server-name"))
 		cf.tftpname = v;
+	else if (!strcmp(key, "smb"))
+		smb = v;
+	else if (!strcmp(key, "smbserver"))
+		smb_ = quad(key, v);
 	else if (!strcmp(key, "user-data"))
 		userdata = v;
 	else if (!strcmp(key, "mtu"))
@@ -169,8 +174,10 @@ settle(void)
 	cf.dns = dns_ ? dns_ : cf.net | 3;
 	cf.dhcpstart = start_ ? start_ : cf.net | 15;
 	if ((cf.host & cf.mask) != cf.net || (cf.dns & cf.mask) != cf.net ||
-	    (cf.dhcpstart & cf.mask) != cf.net || cf.host == cf.dns)
-		errx(2, "host, dns and dhcpstart must lie in net, and differ");
+	    (cf.dhcpstart & cf.mask) != cf.net || cf.host == cf.dns ||
+	    (smb_ && (smb_ & cf.mask) != cf.net))
+		errx(2, "host, dns, dhcpstart and smbserver must lie in net, "
+		    "host and dns differ");
 	cf.host4 = mk4(cf.host);
 	cf.dns4 = mk4(cf.dns);
 	cf.host6 = cf.dns6 = cf.net6;
@@ -238,8 +245,10 @@ start(const char *wire, bool revived)
 	if (userdata) {
 		if (seed_start(userdata) < 0)
 			err(1, "user-data=%s", userdata);
-		guestfwd_seed();
+		guestfwd_own(cf.net | 4, 80, "seed:");
 	}
+	if (smb)
+		smb_start(smb, smb_ ? smb_ : cf.net | 4);
 	keep_load();
 	keep_save();
 }
