@@ -258,7 +258,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-rtc base=tomorrow: utc, localtime or YYYY-MM-DD[THH:MM:SS] expected" -rtc base=tomorrow
 	refuse 2 "-rtc clock rt: not supported yet" -rtc clock=rt
 	show -rtc clock=vm,base=localtime; has "part rtc dev=rtc base=localtime clock=vm"
-	refuse 2 "-nic bridge: not supported yet" -nic bridge
+	refuse 2 "-nic vhost-user: not supported yet" -nic vhost-user
 	refuse 2 "-vga std: not supported yet" -vga std
 	refuse 2 "-display gtk: not supported yet" -display gtk
 	show -nic none -net none; lacks nic0; lacks slirp
@@ -313,7 +313,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -nic vde,model=rtl8139; has "part nic0 dev=rtl8139 link=vde: mac=52:54:00:12:34:56 addr=2"
 	show -netdev vde,id=v -net nic,netdev=v; card nic0 vde:
 	refuse 2 "-netdev user: needs an id" -netdev user
-	refuse 2 "-nic user: smb=/x: not supported yet" -nic user,smb=/x
+	refuse 2 "-nic user: fd=5: not supported yet" -nic user,fd=5
 	refuse 2 "-nic user: colour=red: not supported yet" -nic user,colour=red
 	refuse 2 "-nic carrier-pigeon: unknown network" -nic carrier-pigeon
 	refuse 2 "-nic model token-ring: unknown card; -nic model=help lists them" -nic user,model=token-ring
