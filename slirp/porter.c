@@ -155,8 +155,11 @@ porter(void)
 	ssize_t n;
 	int nfd, fd;
 
-	while ((n = line_recv(sock, line, sizeof line, NULL, (nfd = 0, &nfd))) >
-	    0) {
+	for (;;) {
+		nfd = 0;
+		n = line_recv(sock, line, sizeof line, NULL, &nfd);
+		if (n <= 0)
+			break;
 		fd = -1;
 		errno = EINVAL;
 		if (line_split(line, argv, 8) >= 1 && argv[0] &&

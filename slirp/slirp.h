@@ -89,12 +89,14 @@ bool	in_net(const ip *);		/* a guest may have it */
 /* Where the host finds what a guest calls dst:port.  false: nowhere. */
 bool	to_host(const ip *dst, uint16_t port, struct sockaddr_storage *,
 	    socklen_t *);
+/* The same for an address of the host, be the network restricted or not. */
+bool	to_loopback(const ip *dst, uint16_t port, struct sockaddr_storage *,
+	    socklen_t *);
 /* What a guest calls the host's peer. */
 void	from_host(const struct sockaddr_storage *, ip *, uint16_t *port);
 void	nb_learn(const ip *, const uint8_t mac[6]);
 /* false: not known yet, asked for on the network. */
 bool	nb_get(const ip *, uint8_t mac[6]);
-bool	resolver(int family, struct sockaddr_storage *, socklen_t *);
 const char *ipstr(const ip *);		/* four static buffers in turn */
 uint32_t random32(void);
 uint32_t flow_hash(const ip *a, uint16_t ap, const ip *b, uint16_t bp);

@@ -224,11 +224,11 @@ start(const char *wire, bool revived)
 		setrlimit(RLIMIT_NOFILE, &rl);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN);	/* the porter, and its commands */
 	loop_init();
 	cf.wire = wire_open(wire, eth_input, NULL, why, sizeof why);
 	if (!cf.wire)
 		errx(1, "%s", why);
+	signal(SIGCHLD, SIG_IGN);	/* the porter, and its commands */
 	cf.wire->gone = lost;
 	if (tftp_start() < 0)
 		err(1, "tftp=%s", cf.tftp);
