@@ -28,10 +28,17 @@ static struct nic *nics;
 static uint8_t built[2 * FRAME_MAX];	/* frames put together, until the flush */
 static size_t built_used;
 
+/* The peer is looked for. */
+static bool
+waits(const struct wire *w)
+{
+	return w->reconnect && w->retry.slot;
+}
+
 bool
 nic_link(const struct nic *n)
 {
-	return !n->off && (n->trying || (n->w && !n->w->retry.slot));
+	return !n->off && (n->trying || (n->w && !waits(n->w)));
 }
 
 static void
@@ -268,7 +275,7 @@ gone(void *arg, struct wire *w)
 {
 	struct nic *n = arg;
 
-	if (!w->retry.slot) {
+	if (!waits(w)) {
 		wire_close(w);
 		n->w = NULL;
 	}
@@ -296,7 +303,7 @@ plug(struct nic *n, const char *spec, char *why, size_t whylen)
 		return -1;
 	if (n->w->ops == &vde_ops && !n->w->reconnect)
 		n->w->reconnect = 1;
-	n->trying = n->w->retry.slot != 0;
+	n->trying = waits(n->w);
 	n->w->gone = gone;
 	n->w->back = back;
 	wire_pause(n->w, true);

@@ -8,15 +8,15 @@
 #include <string.h>
 #include "mon.h"
 
-/* The network of a card's answer "...,peer=part:NAME": NAME, or NULL. */
+/* The network of a card's answer "...,peer=KIND:NAME": NAME, or NULL. */
 static const char *
-peer_of(char *answer)
+peer_of(char *answer, const char *kind)
 {
-	char *p = strstr(answer, ",peer=part:");
+	char *p = strstr(answer, kind);
 
 	if (p == NULL)
 		return NULL;
-	p += strlen(",peer=part:");
+	p += strlen(kind);
 	p[strcspn(p, ",\n")] = '\0';
 	return p;
 }
@@ -53,7 +53,9 @@ net_part(struct mon *m, const char *name, const char *chip, const char *line)
 		return 0;
 	}
 	fprintf(m->out, "%s: %s\n", name, card);
-	peer = peer_of(card);
+	peer = peer_of(card, ",peer=part:");
+	if (peer == NULL)
+		peer = peer_of(card, ",peer=hub:");
 	if (peer != NULL) {
 		net = network_of(m, peer, "");
 		fprintf(m->out, " \\ %s: %s\n", peer, net ? net : "(gone)");
@@ -122,7 +124,8 @@ static int
 find_card(struct mon *m, const char *name, const char *chip, const char *line)
 {
 	char *card = network_of(m, name, chip);
-	const char *peer = card != NULL && is_card(card) ? peer_of(card) : NULL;
+	const char *peer = card != NULL && is_card(card) ?
+	    peer_of(card, ",peer=part:") : NULL;
 
 	if (peer != NULL && strcmp(peer, wanted) == 0)
 		snprintf(found, sizeof found, "%s", name);

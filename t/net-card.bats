@@ -229,6 +229,7 @@ every_way() {
 	run vm-mon h info network
 	echo "$output"
 	seen "peer=hub:hub0"
+	seen "hub0: type=hub,ports=4"
 	n=$(cat "$dir/part/hub0/pid")
 	kill -9 "$n"
 	until_true gone "$n"
