@@ -290,7 +290,8 @@ back(void *arg, struct wire *w)
 {
 	struct nic *n = arg;
 
-	say(n, "back");
+	if (!n->up && !n->off)
+		say(n, "back");
 	n->trying = false;
 	tell(n);
 }

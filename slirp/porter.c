@@ -13,6 +13,7 @@
  * `err ERRNO'.  When the network ends, however that comes, the porter removes
  * what it made and owns in the file system, and ends.
  */
+#include <bsd/unistd.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -266,6 +267,7 @@ porter_start(void)
 		dup3(sv[1], 3, O_CLOEXEC);
 		closefrom(4);
 		sock = 3;
+		setproctitle("porter");
 		porter();
 	}
 	close(sv[1]);

@@ -8,6 +8,7 @@
  * #syscalls getsockname sendto recvfrom ioctl openat2 socketpair
  */
 #include <arpa/inet.h>
+#include <bsd/unistd.h>
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
@@ -269,6 +270,7 @@ main(int argc, char **argv)
 	char *s, *p;
 	int c, daemonize = 0;
 
+	setproctitle_init(argc, argv, environ);	/* for the porter's */
 	defaults();
 	if (argc > 2 && !strcmp(argv[1], "--part"))
 		return part_main(argv + 3);

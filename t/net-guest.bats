@@ -325,10 +325,7 @@ leases() {
 		udhcpc -i eth0 -n -q -t 20 -T 1 -x hostname:karl >/dev/null 2>&1
 		httpd -p 80 -h /
 		echo serving
-		while grep -q 1 /sys/class/net/eth0/carrier; do usleep 1000; done
-		echo link is down
-		until grep -q 1 /sys/class/net/eth0/carrier; do usleep 1000; done
-		wget -q -O - http://10.0.2.2:$port/hello
+		until timeout 5 wget -q -O - http://10.0.2.2:$port/go; do usleep 100000; done
 		ping -c 1 karl
 		echo back
 		while :; do sleep 1000; done
@@ -343,11 +340,12 @@ leases() {
 	}
 	was=$(cat "$dir/part/net0/pid")
 	kill -9 "$was"
+	renewed() { [ "$(cat "$dir/part/net0/pid")" != "$was" ]; }
+	until_true renewed
+	echo "from the host" >"$T/www/go"
 	until_true says vm back
-	[ "$(cat "$dir/part/net0/pid")" != "$was" ]
 	console vm
 	echo "$output"
-	seen "link is down"
 	seen "from the host"
 	seen "PING karl (10.0.2.15)"
 	for port in 8080 8082; do
@@ -357,7 +355,7 @@ leases() {
 	run vm-mon vm info network
 	seen "link=up"
 	vm-mon vm quit
-	until_true no_process vm
+	until_true gone "$pid"
 	nothing_left vm
 }
 
