@@ -43,6 +43,7 @@ void	timer_set(struct timer *, int64_t at);	/* arms or moves; 0 disarms */
 int64_t	mono(void);			/* CLOCK_MONOTONIC ns */
 extern int64_t loop_now;		/* mono() of this round of the loop */
 void	loop_init(void);
+int	loop_timers(unsigned n);	/* room for n more; 0 or -1 */
 int	loop_step(int64_t max_ns);	/* one round; 0 or -1 with errno */
 extern volatile bool loop_quit;
 void	loop_main(void);		/* until loop_quit */

@@ -97,7 +97,7 @@ every_way() {
 	machine mm "$up; sha256sum </bin/busybox; httpd -p 80 -h /; echo serving; while [ ! -e /tmp/off ]; do grep -q 0 /sys/class/net/eth0/carrier && echo link is down && touch /tmp/off; usleep 50000; done; while grep -q 0 /sys/class/net/eth0/carrier; do usleep 50000; done; echo link is up; sleep 1000"
 	until_true says mm serving
 	# the port is ours if nobody has it: try some
-	until p=$((20000 + RANDOM % 20000)) && vm-mon mm "hostfwd_add tcp:127.0.0.1:$p-:80"; do
+	until p=$((20000 + RANDOM % 12000)) && vm-mon mm "hostfwd_add tcp:127.0.0.1:$p-:80"; do
 		[ $((n += 1)) -lt 20 ]
 	done
 	run vm-mon mm info usernet

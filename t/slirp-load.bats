@@ -32,12 +32,24 @@ slirp() {
 
 # client N SCENARIO...
 client() {
-	ip netns exec "$NS" timeout 120 python3 t/slirp-load.py client 10.0.2.2 "$port" "$@"
+	ip netns exec "$NS" timeout 300 python3 t/slirp-load.py client 10.0.2.2 "$port" "$@"
 }
 
 # idle: no connection, and no descriptor more than $fds
 idle() {
 	ctl "$S/c" stat | grep -qx "tcp 0" && [ "$(ls "/proc/$slirp/fd" | wc -l)" -le "$fds" ]
+}
+
+# finally COMMAND...: a crowd takes its time on a busy host
+finally() {
+	local i
+	for i in 1 2 3 4 5 6 7 8 9; do
+		! until_ok "$@" 2>/dev/null || return 0
+	done
+	echo "never: $*"
+	ctl "$S/c" stat
+	descriptors
+	return 1
 }
 
 descriptors() {
@@ -51,21 +63,21 @@ descriptors() {
 	echo "$output"
 	[ "$status" -eq 0 ]
 	[ "$(grep -c ^ok <<<"$output")" -eq 9 ]
-	until_ok idle
+	finally idle
 }
 
 @test "sixty connections that do all of that, on a good wire" {
 	slirp
 	fds=$(descriptors)
 	client 2000000 mix
-	until_ok idle
+	finally idle
 }
 
 @test "sixty connections on a wire that loses, doubles and reorders" {
 	slirp -f loss=3 -f dup=3 -f reorder=3 -f delay=1
 	fds=$(descriptors)
 	client 100000 mix
-	until_ok idle
+	finally idle
 	run ctl "$S/c" stat
 	[[ $output =~ "tcp-retransmits "[1-9] ]]
 }
@@ -87,16 +99,16 @@ descriptors() {
 		pids+=($!)
 		exec 8>"$S/go"
 		stand() { [ "$(cat "$D/crowd")" = "$n stand" ]; }
-		until_ok stand || until_ok stand || until_ok stand
+		finally stand
 		run ctl "$S/c" stat
 		[[ $output == *"tcp $n"* ]]
 		rss=$(awk '/VmRSS/ { print $2 }' "/proc/$slirp/status")
 		[ "$rss" -lt 20000 ]
 		echo >&8
 		exec 8>&-
-		until_ok grep -q "ok crowd" "$D/crowd" || until_ok grep -q "ok crowd" "$D/crowd"
+		finally grep -q "ok crowd" "$D/crowd"
 		echo "$rss KiB; $(cat "$D/took")"
-		until_ok idle
+		finally idle
 	done
 	# nothing was allocated
 	[ "$before" = "$(grep VmData "/proc/$slirp/status")" ]
@@ -109,5 +121,5 @@ descriptors() {
 	client 200000 mix
 	run ctl "$S/c" stat
 	[[ $output =~ "tcp-full "[1-9] ]]
-	until_ok idle
+	finally idle
 }
