@@ -46,7 +46,7 @@ CPU_OBJ	= $(call obj,$(CPU_SRC)) $(PLACED_OBJ)
 IMG_SRC	= $(filter-out img/vm-%.c img/cmd-%.c,$(wildcard img/*.c))
 NBD_SRC	= $(filter-out nbd/vm-nbd.c,$(wildcard nbd/*.c))
 SLIRP_SRC = $(wildcard slirp/*.c)
-SWITCH_SRC = $(filter-out switch/vm-%.c,$(wildcard switch/*.c))
+SWITCH_SRC = $(filter-out switch/vm-%.c switch/part.c,$(wildcard switch/*.c))
 MON_SRC	= $(wildcard mon/*.c)
 
 LIBS_BASE = -lbsd -lpthread
@@ -70,7 +70,7 @@ DATA	= $(call have,share/dsdt.asl,$(B)/share/vm/dsdt.aml) $(B)/share/vm/version
 all: $(PROGS) $(DEV_BINS) $(DATA)
 
 # who may make which system call, from the sources' comments
-$(B)/bus/syscalls.h: bus/syscalls.sh $(wildcard bus/*.c mem/*.c dev/*.c cpu/*.c cpu/*/*.c)
+$(B)/bus/syscalls.h: bus/syscalls.sh $(wildcard bus/*.c mem/*.c dev/*.c cpu/*.c cpu/*/*.c slirp/*.c)
 	@mkdir -p $(@D)
 	@sh bus/syscalls.sh >$@.$$$$ && if cmp -s $@.$$$$ $@; then \
 	    rm $@.$$$$; else mv $@.$$$$ $@; fi
@@ -135,6 +135,7 @@ $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) -lm $(LIBS_BASE)
+$(BIN)/vm-switch: $(B)/switch/part.o $(LIBBUS) $(LIBMEM)
 # the network tests' tools stand on libswitch alone
 $(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
 	@mkdir -p $(@D)

@@ -411,7 +411,14 @@ do_hello(struct peer *p, uint64_t id, char **argv)
 	if (p->num == 0 && ncpu != b->mf->smp)
 		return EINVAL;
 	strlcpy(p->chip, chip, sizeof p->chip);
-	p->state_len = (state + 4095) & ~4095ull;
+	state = (state + 4095) & ~4095ull;
+	if (p->chan != NULL) {		/* in place of a dead one */
+		if (state != p->state_len)
+			return EINVAL;
+		atomic_store(&p->chan->dead, 0);
+		goto known;
+	}
+	p->state_len = state;
 	p->chan = page_new("vm-chan", CHAN_BYTES(b->mf->smp), &p->chan_fd, 0);
 	v = page_new("vm-state", p->state_len > 0 ? p->state_len : 4096,
 	    &p->state_fd, 0);
@@ -420,6 +427,8 @@ do_hello(struct peer *p, uint64_t id, char **argv)
 		return ENOMEM;
 	munmap(v, p->state_len > 0 ? p->state_len : 4096);
 	p->chan->nvcpu = b->mf->smp;
+	tell_vcpu(b, p);
+known:
 	p->state = PEER_HELLO;
 	int fds[9] = { b->ram.fd, b->map_fd, b->irq_fd, b->dirty_fd, b->pci_fd,
 	    p->chan_fd, p->kick, p->state_fd, b->cpukick };
@@ -432,7 +441,6 @@ do_hello(struct peer *p, uint64_t id, char **argv)
 			if (b->part[i] != NULL &&
 			    b->part[i]->state >= PEER_HELLO)
 				tell_vcpu(b, b->part[i]);
-	tell_vcpu(b, p);
 	return 0;
 }
 
@@ -520,19 +528,23 @@ do_cleanup(struct peer *p, const char *path)
 
 	if (p->state != PEER_HELLO)
 		return EPERM;
-	if (b->nsock == sizeof b->sock / sizeof b->sock[0])
-		return ENOSPC;
 	if (lstat(path, &st) < 0)
 		return errno;
 	if (!S_ISSOCK(st.st_mode))
 		return EINVAL;
-	s = &b->sock[b->nsock];
-	s->path = strdup(path);
-	if (s->path == NULL)
-		return ENOMEM;
+	for (s = b->sock; s < b->sock + b->nsock; s++)
+		if (strcmp(s->path, path) == 0)
+			break;
+	if (s == b->sock + sizeof b->sock / sizeof b->sock[0])
+		return ENOSPC;
+	if (s == b->sock + b->nsock) {
+		s->path = strdup(path);
+		if (s->path == NULL)
+			return ENOMEM;
+		b->nsock++;
+	}
 	s->dev = st.st_dev;
 	s->ino = st.st_ino;
-	b->nsock++;
 	return 0;
 }
 
@@ -689,7 +701,7 @@ part_request(struct peer *p, uint64_t id, char **argv)
 	peer_answer(p, id, 0, out, strlen(out));
 	if (strcmp(argv[0], "ready") == 0) {
 		p->state = PEER_READY;
-		life_ready(p->b);
+		life_ready(p->b, p);
 	}
 }
 

@@ -78,6 +78,7 @@ struct peer {
 	char		name[32], chip[32];
 	unsigned	num;
 	pid_t		pid;		/* 0: reaped */
+	int64_t		died[2];	/* when it was started again */
 	bool		subscribed;
 	uint64_t	traced;		/* tools: parts whose flag we hold */
 	uint64_t	last_id;
@@ -186,7 +187,7 @@ void	life_job(struct broker *, enum job_kind, enum vm_state then,
 /* Forget callbacks that would go to this peer. */
 void	life_forget(struct broker *, void *arg);
 void	life_event(struct broker *, struct peer *, char **argv);
-void	life_ready(struct broker *);		/* a part became ready */
+void	life_ready(struct broker *, struct peer *);	/* it became ready */
 void	life_powerbutton(struct broker *);
 void	life_end(struct broker *, int code);	/* begin to quit */
 const char *life_status(const struct broker *);

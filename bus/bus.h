@@ -380,6 +380,8 @@ bool	log_on(const char *item);
  * and the seccomp list made from the program's `#syscalls` comments. Call once,
  * after every descriptor is in hand. */
 int	sandbox(const char *prog);
+/* The same, but files beneath dir (may be NULL) can be read. */
+int	sandbox_reading(const char *prog, const char *dir);
 
 /* --------------------------------------------------- character back ends
  * chardev.c: stdio, mon:stdio, pty, null, none, file:PATH, pipe:PATH,

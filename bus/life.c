@@ -437,13 +437,30 @@ started(struct broker *b, void *arg, uint64_t tag, int err)
 	detach(b);
 }
 
+static void
+runs_again(struct broker *b, void *arg, uint64_t tag, int err, char *text,
+    int *fds, int nfd)
+{
+	char line[64];
+
+	if (err != 0)
+		return;			/* its death is told */
+	snprintf(line, sizeof line, "revived %s", ((struct peer *)arg)->name);
+	broker_event(b, "bus", line);
+}
+
 void
-life_ready(struct broker *b)
+life_ready(struct broker *b, struct peer *p)
 {
 	unsigned i;
 
-	if (b->state != VM_STARTING || b->ending)
+	if (b->ending)
 		return;
+	if (b->state != VM_STARTING) {	/* in place of a dead one */
+		peer_ask(p, runs_again, p, 0, STEP_NS, NULL, 0, b->running ?
+		    "run" : "stop");
+		return;
+	}
 	for (i = 0; i < PART_MAX; i++)
 		if (b->part[i] != NULL && b->part[i]->state != PEER_READY)
 			return;

@@ -2,7 +2,8 @@
  * sandbox.c - what a part may still do once its descriptors are in hand.
  *
  * No new privileges, no core files; an empty Landlock rule set (Linux 5.13): no
- * path can be opened or removed any more, open descriptors and sockets go on
+ * path can be opened or removed any more, but files read beneath one directory if
+ * there is one; open descriptors and sockets go on
  * working; and a seccomp filter made from the `#syscalls` comments of the files
  * the program consists of (syscalls.sh).  landlock(7), seccomp(2), prctl(2).
  *
@@ -13,6 +14,7 @@
  * need /proc and more calls than a part does, so their builds do that always.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/sched.h>
@@ -30,10 +32,14 @@
 /* The kernel's interface (uapi/linux/landlock.h), here because build hosts may
  * have older headers: all file-system rights of ABI 1. */
 struct ruleset_attr { uint64_t handled_access_fs; };
+struct beneath_attr { uint64_t allowed; int32_t dir; } __attribute__((packed));
+#define LANDLOCK_BENEATH	1
+#define LANDLOCK_READ		0xcull
 #define LANDLOCK_ABI_QUERY	1u
 #define LANDLOCK_FS_ABI1	0x1fffull
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset	444
+#define SYS_landlock_add_rule		445
 #define SYS_landlock_restrict_self	446
 #endif
 
@@ -56,10 +62,11 @@ static const struct { const char *who; int nr; } allowed[] = {
 #endif
 
 static int
-landlock(void)
+landlock(const char *dir)
 {
 	struct ruleset_attr a = { LANDLOCK_FS_ABI1 };
-	int fd, r;
+	struct beneath_attr b = { LANDLOCK_READ, -1 };
+	int fd, r = 0;
 
 	if (syscall(SYS_landlock_create_ruleset, NULL, 0,
 	    LANDLOCK_ABI_QUERY) < 1)
@@ -67,7 +74,15 @@ landlock(void)
 	fd = (int)syscall(SYS_landlock_create_ruleset, &a, sizeof a, 0);
 	if (fd < 0)
 		return errno == EOPNOTSUPP ? 0 : -1;
-	r = (int)syscall(SYS_landlock_restrict_self, fd, 0);
+	if (dir != NULL) {
+		b.dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		r = b.dir < 0 ? -1 : (int)syscall(SYS_landlock_add_rule, fd,
+		    LANDLOCK_BENEATH, &b, 0);
+		if (b.dir >= 0)
+			close(b.dir);
+	}
+	if (r == 0)
+		r = (int)syscall(SYS_landlock_restrict_self, fd, 0);
 	close(fd);
 	return r < 0 ? -1 : 0;
 }
@@ -147,6 +162,12 @@ filter(const char *prog, bool strict)
 int
 sandbox(const char *prog)
 {
+	return sandbox_reading(prog, NULL);
+}
+
+int
+sandbox_reading(const char *prog, const char *dir)
+{
 	const char *mode = getenv("VM_SANDBOX");
 	struct rlimit none = { 0, 0 };
 
@@ -155,7 +176,7 @@ sandbox(const char *prog)
 	if (SANITIZED || (mode != NULL && strcmp(mode, "off") == 0))
 		return 0;
 	setrlimit(RLIMIT_CORE, &none);
-	if (landlock() < 0)
+	if (landlock(dir) < 0)
 		return -1;
 	return filter(prog, mode != NULL && strcmp(mode, "kill") == 0);
 }

@@ -17,6 +17,7 @@
 #include "broker.h"
 
 #define LOST_NS	500000000	/* from EOF to exit: more is an error */
+#define OFTEN_NS 10000000000ll	/* three deaths in this time are the end */
 
 /*
  * libexec is where membus is; a program in bin finds it beside bin.  share is
@@ -52,10 +53,12 @@ part_places(struct broker *b)
  * they are a part. */
 static const struct helper {
 	const char *chip, *prog, *word;
-	bool	optional;	/* the machine goes on without it */
+	bool	optional;	/* the machine goes on without it, and it is
+				 * started again */
 } helpers[] = {
 	{ "monitor", "vm-mon", "--server", false },
 	{ "slirp", "vm-slirp", "--part", true },
+	{ "hub", "vm-switch", "--part", true },
 };
 
 static const struct helper *
@@ -268,6 +271,25 @@ part_lost(struct peer *p)
 		loop_timer(p->b->loop, now_ns() + LOST_NS, linger, p);
 }
 
+/* A new process in its place: its state and channel wait for it. */
+static void
+revive(struct broker *b, struct peer *p)
+{
+	int64_t now = now_ns();
+
+	if (p->died[0] != 0 && now - p->died[0] < OFTEN_NS) {
+		log_line("%s/%s died three times in ten seconds: not started "
+		    "again", b->mf->name, p->name);
+		return;
+	}
+	p->died[0] = p->died[1];
+	p->died[1] = now;
+	p->state = PEER_STARTED;
+	loop_timer(b->loop, 0, linger, p);	/* that was the other's */
+	if (part_start(b, p, &b->mf->part[p->num - 1]) < 0 || peer_open(p) < 0)
+		p->state = PEER_GONE;
+}
+
 static void
 died(struct broker *b, struct peer *p, pid_t pid, int status)
 {
@@ -289,6 +311,8 @@ died(struct broker *b, struct peer *p, pid_t pid, int status)
 	broker_event(b, "bus", text);
 	if (!up || !optional(p->chip))
 		life_end(b, code);
+	else
+		revive(b, p);
 }
 
 void

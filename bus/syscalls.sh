@@ -3,7 +3,7 @@
 # who may make which system call.  A line of a comment
 #	#syscalls read write ...
 # in bus/ or mem/ is for every part; in a dev/ file that is no chip, for every
-# chip; in a chip or in cpu/, for that program.
+# chip; in a chip, in cpu/ or in slirp/, for that program.
 
 files() {
 	grep -l '#syscalls' "$@" 2>/dev/null
@@ -30,3 +30,4 @@ for f in $(files dev/*.c); do
 	fi
 done
 table "vcpu-" $(files cpu/*.c cpu/*/*.c)
+table "vm-slirp" $(files slirp/*.c)

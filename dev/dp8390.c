@@ -364,20 +364,18 @@ link_changed(struct devctx *d)
 	/* there is no register that would show it */
 }
 
-static const struct nic_ops nic_ops = {
+const struct nic_ops dp_nic_ops = {
 	.rx = rx, .rx_end = rx_end, .room = transmit, .link = link_changed,
 };
 
-int
-dp_init(struct devctx *d, struct dp8390 *s, const char *model,
-    const struct nic_opts *o, void (*line)(struct devctx *, int level),
-    char *why, size_t whylen)
+void
+dp_init(struct devctx *d, struct dp8390 *s,
+    void (*line)(struct devctx *, int level))
 {
 	struct dp_priv *p = d->priv;
 
 	p->s = s;
 	p->irq = line;
-	return nic_open(&p->nic, d, model, o, &nic_ops, why, whylen);
 }
 
 void

@@ -36,7 +36,7 @@ struct dp8390 {
 	DP_FIELD(st, m, prom, 1, 32), \
 	DP_FIELD(st, m, mem, DP_MEM_BYTES, 1)
 
-/* First member of the private part; the rest is set before dp_init. */
+/* First member of the private part. */
 struct dp_priv {
 	struct nic	nic;
 	struct dp8390	*s;
@@ -44,9 +44,10 @@ struct dp_priv {
 	bool		pending;	/* frames came in: interrupt */
 };
 
-int	dp_init(struct devctx *, struct dp8390 *, const char *model,
-	    const struct nic_opts *, void (*irq)(struct devctx *, int level),
-	    char *why, size_t whylen);
+/* Before the nic is opened, with these calls. */
+void	dp_init(struct devctx *, struct dp8390 *,
+	    void (*irq)(struct devctx *, int level));
+extern const struct nic_ops dp_nic_ops;
 /* Power-on. */
 void	dp_reset(struct devctx *);
 /* The state was replaced, or the machine goes on. */

@@ -27,23 +27,11 @@ enum { MDIC_WRITE = 1, MDIC_READ = 2, MDIC_READY = 1 << 28, MDIC_INT = 1 << 29,
 enum { PHY_LINK = 4, PHY_AN_DONE = 0x20, PHY_RESET = 0x8000,
 	PHY_AN_RESTART = 0x200, PHY_SPECIFIC = 17 };
 
-struct e1000_opts {
-	struct nic_opts	nic;
-	const char	*addr;
-};
-
 static const struct field fields[] = {
 	PCI_FIELDS(e1000, pci),
 	FIELDS(e1000, reg), FIELDS(e1000, phy), EE_FIELDS(e1000, ee),
 	FIELD(e1000, ioaddr), FIELD(e1000, itr_next), FIELDS(e1000, ctx),
 	FIELD_END
-};
-
-static const struct opt opts[] = {
-	NIC_OPTS(e1000_opts, nic),
-	{ "addr", OPT_STR, offsetof(struct e1000_opts, addr), NULL,
-	    "PCI SLOT[.FUNCTION], hex", NULL },
-	{ 0 }
 };
 
 /* -------------------------------------------------- interrupts, SDM 13.4.17 */
@@ -187,7 +175,7 @@ link_show(struct devctx *d)
 static void
 link_changed(struct devctx *d)
 {
-	if (!((struct e1000_priv *)d->priv)->fn.vendor)
+	if (!d->cfg)
 		return;
 	link_show(d);
 	e1000_cause(d, INT_LSC);
@@ -431,61 +419,38 @@ static const struct nic_ops nic_ops = {
 	.link = link_changed,
 };
 
+static const struct pci_fn pci_fn = {
+	NIC_PCI(0x8086, 0x100e, 0x02000003),
+	.bar = {
+		NIC_PCI_BAR(0x20000, SPACE_MEM, RANGE_MEM),
+		NIC_PCI_BAR(0x40, SPACE_IO, RANGE_IO),
+	},
+	.state = offsetof(struct e1000, pci) + 1,
+};
+
 static int
 init(struct devctx *d, char *why, size_t whylen)
 {
-	struct e1000_priv *p = d->priv;
-	const struct e1000_opts *o = d->opts;
-
-	if (nic_open(&p->nic, d, "e1000", &o->nic, &nic_ops, why, whylen) < 0)
-		return -1;
-	p->fn = (struct pci_fn){
-		.vendor = 0x8086, .device = 0x100e,
-		.subvendor = 0x1af4, .subdevice = 0x1100,
-		.class_rev = 0x02000003, .intpin = 1,
-		.bar = {
-			[0] = { 0x20000, SPACE_MEM, RANGE_POSTED, false, false,
-			    RANGE_MEM },
-			[1] = { 0x40, SPACE_IO, RANGE_POSTED, false, false,
-			    RANGE_IO },
-		},
-		.state = offsetof(struct e1000, pci) + 1,
-	};
-	return pci_place(d, &p->fn, o->addr, why, whylen);
+	return nic_pci_open(d, &pci_fn, &nic_ops, why, whylen);
 }
 
 static void
 reset(struct devctx *d)
 {
 	struct e1000 *s = d->st;
-	struct e1000_priv *p = d->priv;
 
 	ee_fill(d);
 	s->ee.writable = 0;
 	s->ioaddr = 0;
 	phy_reset(s);
 	soft_reset(d);
-	pci_reset(d, &p->fn);
-}
-
-static void
-config(struct devctx *d, unsigned fn, unsigned off, unsigned size, uint32_t val)
-{
-	struct e1000_priv *p = d->priv;
-
-	pci_config(d, &p->fn, off, size, val);
-	if (off <= 4 && off + size > 4 && d->running) {
-		e1000_transmit(d);	/* bus mastering may have come on */
-		nic_more(&p->nic);
-	}
+	pci_reset(d, &pci_fn);
 }
 
 static void
 loaded(struct devctx *d)
 {
-	struct e1000_priv *p = d->priv;
-
-	pci_loaded(d, &p->fn);
+	pci_loaded(d, &pci_fn);
 	irq(d);
 }
 
@@ -544,14 +509,14 @@ const struct dev e1000 = {
 	.spec = "Intel 317453, PCI/PCI-X Family of Gigabit Ethernet Controllers",
 	.state_size = sizeof(struct e1000),
 	.fields = fields,
-	.opts_size = sizeof(struct e1000_opts),
-	.opts = opts,
+	.opts_size = sizeof(struct nic_pci_opts),
+	.opts = nic_pci_opts,
 	.priv_size = sizeof(struct e1000_priv),
 	.init = init,
 	.reset = reset,
 	.read = e1000_read,
 	.write = e1000_write,
-	.config = config,
+	.config = nic_pci_config,
 	.loaded = loaded,
 	.stop = nic_dev_stop,
 	.run = run,

@@ -53,7 +53,6 @@ struct e1000 {
 
 struct e1000_priv {
 	struct nic	nic;		/* first: nic_dev_* */
-	struct pci_fn	fn;
 	bool		pending;	/* causes since the last e1000_irq */
 };
 

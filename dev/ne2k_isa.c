@@ -61,8 +61,9 @@ init(struct devctx *d, char *why, size_t whylen)
 		    strerror(errno));
 		return -1;
 	}
-	return dp_init(d, &((struct ne2k *)d->st)->dp, "ne2k_isa", &o->nic, line,
-	    why, whylen);
+	dp_init(d, &((struct ne2k *)d->st)->dp, line);
+	return nic_open(&p->dp.nic, d, d->dev->name, &o->nic, &dp_nic_ops, why,
+	    whylen);
 }
 
 static const struct dev_test tests[] = {

@@ -10,64 +10,34 @@ struct ne2k {
 	struct dp8390	dp;
 };
 
-struct ne2k_opts {
-	struct nic_opts	nic;
-	const char	*addr;
-};
-
-struct ne2k_priv {
-	struct dp_priv	dp;		/* first */
-	struct pci_fn	fn;
-};
-
 static const struct field fields[] = {
 	PCI_FIELDS(ne2k, pci), DP_FIELDS(ne2k, dp), FIELD_END
 };
 
-static const struct opt opts[] = {
-	NIC_OPTS(ne2k_opts, nic),
-	{ "addr", OPT_STR, offsetof(struct ne2k_opts, addr), NULL,
-	    "PCI SLOT[.FUNCTION], hex", NULL },
-	{ 0 }
+static const struct pci_fn pci_fn = {
+	NIC_PCI(0x10ec, 0x8029, 0x02000000),
+	.bar = { NIC_PCI_BAR(DP_PORTS, SPACE_IO, 0) },
+	.state = offsetof(struct ne2k, pci) + 1,
 };
 
 static int
 init(struct devctx *d, char *why, size_t whylen)
 {
-	struct ne2k_priv *p = d->priv;
-	const struct ne2k_opts *o = d->opts;
-
-	if (dp_init(d, &((struct ne2k *)d->st)->dp, "ne2k_pci", &o->nic,
-	    pci_intx, why, whylen) < 0)
-		return -1;
-	p->fn = (struct pci_fn){
-		.vendor = 0x10ec, .device = 0x8029,
-		.subvendor = 0x1af4, .subdevice = 0x1100,
-		.class_rev = 0x02000000, .intpin = 1,
-		.bar = { [0] = { DP_PORTS, SPACE_IO, RANGE_POSTED, false, false,
-		    0 } },
-		.state = offsetof(struct ne2k, pci) + 1,
-	};
-	return pci_place(d, &p->fn, o->addr, why, whylen);
+	dp_init(d, &((struct ne2k *)d->st)->dp, pci_intx);
+	return nic_pci_open(d, &pci_fn, &dp_nic_ops, why, whylen);
 }
 
 static void
 reset(struct devctx *d)
 {
 	dp_reset(d);
-	pci_reset(d, &((struct ne2k_priv *)d->priv)->fn);
-}
-
-static void
-config(struct devctx *d, unsigned fn, unsigned off, unsigned size, uint32_t val)
-{
-	pci_config(d, &((struct ne2k_priv *)d->priv)->fn, off, size, val);
+	pci_reset(d, &pci_fn);
 }
 
 static void
 loaded(struct devctx *d)
 {
-	pci_loaded(d, &((struct ne2k_priv *)d->priv)->fn);
+	pci_loaded(d, &pci_fn);
 	dp_loaded(d);
 }
 
@@ -109,14 +79,14 @@ const struct dev ne2k_pci = {
 	.spec = "National DP8390D and Realtek RTL8029AS data sheets",
 	.state_size = sizeof(struct ne2k),
 	.fields = fields,
-	.opts_size = sizeof(struct ne2k_opts),
-	.opts = opts,
-	.priv_size = sizeof(struct ne2k_priv),
+	.opts_size = sizeof(struct nic_pci_opts),
+	.opts = nic_pci_opts,
+	.priv_size = sizeof(struct dp_priv),
 	.init = init,
 	.reset = reset,
 	.read = dp_read,
 	.write = dp_write,
-	.config = config,
+	.config = nic_pci_config,
 	.loaded = loaded,
 	.stop = nic_dev_stop,
 	.run = dp_run,

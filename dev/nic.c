@@ -10,6 +10,8 @@
  * one start at the same time, so it is looked for until it is there, and again
  * when it went.  While it is looked for the first time the link counts as up:
  * no guest is that quick, and a link that comes up late costs one seconds.
+ * A switch must be there at the start, and is waited for when it went.  hub:NAME
+ * is such a part, too, but one that leads to anybody.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,8 +21,6 @@
 #include "nic.h"
 
 #define KEPT_MAX	(6 * FRAME_MAX)
-#define WAIT_MIN	2000000ll
-#define WAIT_MAX	500000000ll
 #define START_NS	10000000000ll	/* a part that is not there by then */
 #define STUCK_NS	1000000000ll
 
@@ -28,12 +28,17 @@ static struct nic *nics;
 static uint8_t built[2 * FRAME_MAX];	/* frames put together, until the flush */
 static size_t built_used;
 
-static void	look(void *);
+/* The peer is looked for. */
+static bool
+waits(const struct wire *w)
+{
+	return w->reconnect && w->retry.slot;
+}
 
 bool
 nic_link(const struct nic *n)
 {
-	return !n->off && (n->w || n->trying);
+	return !n->off && (n->trying || (n->w && !waits(n->w)));
 }
 
 static void
@@ -50,17 +55,17 @@ tell(struct nic *n)
 /* -------------------------------------------------------------- reception */
 
 static void
-keep(struct nic *n, const struct frame *f)
+keep(struct nic *n, const uint8_t *p, uint32_t len)
 {
 	if (!n->kept)
 		n->kept = malloc(KEPT_MAX);
-	if (!n->kept || n->kept_len + 4 + f->len > KEPT_MAX) {
+	if (!n->kept || n->kept_len + 4 + len > KEPT_MAX) {
 		n->rx_drop++;
 		return;
 	}
-	memcpy(n->kept + n->kept_len, &f->len, 4);
-	memcpy(n->kept + n->kept_len + 4, f->p, f->len);
-	n->kept_len += 4 + f->len;
+	memcpy(n->kept + n->kept_len, &len, 4);
+	memcpy(n->kept + n->kept_len + 4, p, len);
+	n->kept_len += 4 + len;
 }
 
 static bool
@@ -80,14 +85,35 @@ on_frames(void *arg, struct wire *w, struct frame *f, unsigned count)
 	unsigned i;
 
 	for (i = 0; i < count; i++)
-		if (n->off)
-			n->rx_drop++;
-		else if (n->kept_len || !give(n, f[i].p, f[i].len))
-			keep(n, &f[i]);
+		if (n->filters)
+			nic_filter(n, true, f[i].p, f[i].len);
+		else
+			nic_deliver(n, true, f[i].p, f[i].len);
+	nic_delivered(n);
+}
+
+void
+nic_deliver(struct nic *n, bool to_guest, const uint8_t *p, uint32_t len)
+{
+	if (!to_guest) {
+		if (n->w) {
+			wire_put(n->w, p, len);
+			wire_flush(n->w);	/* p is the caller's */
+		}
+	} else if (n->off) {
+		n->rx_drop++;
+	} else if (n->kept_len || !give(n, p, len)) {
+		keep(n, p, len);
+	}
+}
+
+void
+nic_delivered(struct nic *n)
+{
 	if (n->ops->rx_end && !n->stopped)
 		n->ops->rx_end(n->d);
-	if (n->kept_len)
-		wire_pause(w, true);
+	if (n->kept_len && n->w)
+		wire_pause(n->w, true);
 }
 
 bool
@@ -157,7 +183,7 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 	}
 	n->tx++;
 	n->tx_bytes += len;
-	if (k < WIRE_IOV) {
+	if (k < WIRE_IOV && !n->filters) {
 		wire_send(n->w, v, (int)k);
 		return;
 	}
@@ -166,7 +192,10 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 		memcpy(p + len, v[i].iov_base, v[i].iov_len);
 		len += v[i].iov_len;
 	}
-	wire_put(n->w, p, (uint32_t)len);
+	if (n->filters)
+		nic_filter(n, false, p, (uint32_t)len);
+	else
+		wire_put(n->w, p, (uint32_t)len);
 }
 
 uint8_t *
@@ -225,22 +254,46 @@ after(void)
 
 /* --------------------------------------------------------------- the cable */
 
+/* part:NAME, hub:NAME: NAME; else NULL. */
+static const char *
+part_of(const char *spec)
+{
+	return !strncmp(spec, "part:", 5) ? spec + 5 :
+	    !strncmp(spec, "hub:", 4) ? spec + 4 : NULL;
+}
+
+/* Of a part the broker tells. */
+static void
+say(struct nic *n, const char *what)
+{
+	if (!part_of(n->spec))
+		log_line("%s: the other end is %s", n->spec, what);
+}
+
 static void
 gone(void *arg, struct wire *w)
 {
 	struct nic *n = arg;
 
-	wire_close(w);
-	n->w = NULL;
-	tell(n);
-	if (*n->path) {
-		n->wait = WAIT_MIN;
-		look(n);
-	} else {
-		log_line("%s: the other end is gone", n->spec);
+	if (!waits(w)) {
+		wire_close(w);
+		n->w = NULL;
 	}
+	say(n, "gone");
+	tell(n);
 	if (n->blocked)
 		loop_timer(n->d->loop, 1, unstick, n);
+}
+
+static void
+back(void *arg, struct wire *w)
+{
+	struct nic *n = arg;
+
+	if (!n->up && !n->off)
+		say(n, "back");
+	n->trying = false;
+	tell(n);
 }
 
 static int
@@ -249,24 +302,13 @@ plug(struct nic *n, const char *spec, char *why, size_t whylen)
 	n->w = wire_open(spec, on_frames, n, why, whylen);
 	if (!n->w)
 		return -1;
+	if (n->w->ops == &vde_ops && !n->w->reconnect)
+		n->w->reconnect = 1;
+	n->trying = waits(n->w);
 	n->w->gone = gone;
-	n->trying = false;
-	if (n->stopped || n->kept_len)
-		wire_pause(n->w, true);
+	n->w->back = back;
+	wire_pause(n->w, true);
 	return 0;
-}
-
-static void
-look(void *arg)
-{
-	struct nic *n = arg;
-
-	if (plug(n, n->path, NULL, 0) < 0) {
-		if (n->wait < WAIT_MAX)
-			n->wait *= 2;
-		loop_timer(n->d->loop, now_ns() + n->wait, look, n);
-	}
-	tell(n);
 }
 
 static void
@@ -298,7 +340,8 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
     const struct nic_opts *o, const struct nic_ops *ops, char *why,
     size_t whylen)
 {
-	const char *spec = o->link;
+	const char *spec = o->link, *name = part_of(spec);
+	char path[280];
 
 	n->d = d;
 	n->ops = ops;
@@ -316,24 +359,28 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
 		snprintf(why, whylen, "%s", strerror(errno));
 		return -1;
 	}
+	if (nic_filters(n, d->argv, why, whylen) < 0)
+		return -1;
 	if (strcmp(spec, "none") == 0)
 		return 0;
-	if (strncmp(spec, "part:", 5) == 0) {
-		if (!*d->part->dir || strchr(spec + 5, '/') ||
-		    snprintf(n->path, sizeof n->path, "stream:%s/%s",
-		    d->part->dir, spec + 5) >= 200) {
+	if (name) {
+		if (!*d->part->dir || strchr(name, '/') ||
+		    (size_t)snprintf(path, sizeof path,
+		    "stream:%s/%s,reconnect=1", d->part->dir, name) >=
+		    sizeof path) {
 			snprintf(why, whylen, "link=%s: no such part", spec);
 			return -1;
 		}
-		n->big = n->trying = true;
-		n->wait = WAIT_MIN;
-		loop_timer(d->loop, now_ns() + START_NS, give_up, n);
-		look(n);
-	} else if (plug(n, spec, why, whylen) < 0) {
-		return -1;
-	} else if (*n->w->bound && d->part->bus >= 0) {
-		part_cleanup(d->part, n->w->bound);
+		n->big = *spec == 'p';
+		spec = path;
 	}
+	if (plug(n, spec, why, whylen) < 0)
+		return -1;
+	if (n->trying)
+		loop_timer(d->loop, now_ns() + START_NS, give_up, n);
+	if (*n->w->bound && d->part->bus >= 0)
+		part_cleanup(d->part, n->w->bound);
+	onbus_arm();
 	n->up = nic_link(n);
 	return 0;
 }
@@ -349,10 +396,10 @@ nic_close(struct nic *n)
 			break;
 		}
 	if (n->d) {
-		loop_timer(n->d->loop, 0, look, n);
 		loop_timer(n->d->loop, 0, give_up, n);
 		loop_timer(n->d->loop, 0, unstick, n);
 	}
+	nic_filters_close(n);
 	if (n->w)
 		wire_close(n->w);
 	n->w = NULL;
@@ -404,4 +451,40 @@ void
 nic_dev_quit(struct devctx *d)
 {
 	nic_close(d->priv);
+}
+
+/* ------------------------------------------------------------------- on PCI */
+
+const struct opt nic_pci_opts[] = {
+	NIC_OPTS(nic_pci_opts, nic),
+	{ "addr", OPT_STR, offsetof(struct nic_pci_opts, addr), NULL,
+	    "PCI SLOT[.FUNCTION], hex", NULL },
+	{ 0 }
+};
+
+int
+nic_pci_open(struct devctx *d, const struct pci_fn *fn,
+    const struct nic_ops *ops, char *why, size_t whylen)
+{
+	const struct nic_pci_opts *o = d->opts;
+	struct nic *n = d->priv;
+
+	n->fn = fn;
+	if (nic_open(n, d, d->dev->name, &o->nic, ops, why, whylen) < 0)
+		return -1;
+	return pci_place(d, fn, o->addr, why, whylen);
+}
+
+void
+nic_pci_config(struct devctx *d, unsigned fn, unsigned off, unsigned size,
+    uint32_t val)
+{
+	struct nic *n = d->priv;
+
+	pci_config(d, n->fn, off, size, val);
+	/* bus mastering may have come on */
+	if (off <= 4 && off + size > 4 && d->cfg[4] & 4 && d->running) {
+		n->ops->room(d);
+		nic_more(n);
+	}
 }

@@ -9,8 +9,8 @@
  * after a second without movement loses it.
  *
  * The link is up while the cable leads somewhere and nobody said `set_link
- * off`.  A peer that goes away takes the link down; a part of the machine that
- * comes back takes it up again.
+ * off`.  A peer that goes away takes the link down; a part of the machine, a
+ * switch, or a peer with reconnect= that comes back takes it up again.
  */
 #ifndef NIC_H
 #define NIC_H
@@ -23,6 +23,7 @@
 
 struct wire;
 struct nic;
+struct pci_fn;
 
 /* Calls into the card; all on the main thread, and only while it runs, except
  * for link. */
@@ -42,29 +43,44 @@ struct nic_ops {
 /* What every card has among its options; first member of the options struct,
  * NIC_OPTS(STRUCT, MEMBER) first in the table. */
 struct nic_opts {
-	const char	*link, *mac;
+	const char	*link, *mac, *filter;	/* filter: see nic-filter.c */
 };
 #define NIC_OPTS(st, m) \
 	{ "link", OPT_STR, offsetof(struct st, m.link), "none", \
-	    "part:NAME, a wire as of vm-plug, or none", NULL }, \
+	    "part:NAME, hub:NAME, a wire as of vm-plug, or none", NULL }, \
 	{ "mac", OPT_STR, offsetof(struct st, m.mac), "52:54:00:12:34:56", \
-	    "station address", NULL }
+	    "station address", NULL }, \
+	{ "filter.", OPT_STR, offsetof(struct st, m.filter), NULL, \
+	    "filter.ID.KEY=VALUE: dump, mirror, redirector, buffer", NULL }
+
+/* The options of a card on PCI that has no others. */
+struct nic_pci_opts {
+	struct nic_opts	nic;
+	const char	*addr;
+};
+extern const struct opt nic_pci_opts[];
+/* What such cards have in common of struct pci_fn. */
+#define NIC_PCI(v, d, class) .vendor = (v), .device = (d), \
+	.subvendor = 0x1af4, .subdevice = 0x1100, .class_rev = (class), \
+	.intpin = 1
+#define NIC_PCI_BAR(size, space, range) \
+	{ (size), (space), RANGE_POSTED, false, false, (range) }
 
 struct nic {
 	struct devctx	*d;
 	const struct nic_ops *ops;
 	const char	*model, *spec;	/* spec: as in link= */
+	const struct pci_fn *fn;	/* of nic_pci_open */
 	uint8_t		mac[6];		/* as in mac= */
 	struct nic	*next;
 	struct wire	*w;		/* NULL: no cable, or it is off */
-	char		path[280];	/* part:NAME: "stream:PATH" */
-	int64_t		wait;		/* ns until the next try to connect */
 	bool		big;		/* the peer takes TCP segments of any size */
 	bool		trying;		/* since the start: the link counts as up */
 	bool		off;		/* set_link off */
 	bool		up;		/* what the card was told last */
 	bool		stopped;	/* the machine is */
 	bool		blocked;	/* nic_full() said true */
+	struct nic_filter *filters;
 	uint8_t		*kept;		/* frames the card had no room for, each
 					 * behind its length */
 	uint32_t	kept_len, kept_at;
@@ -103,11 +119,26 @@ void	nic_run(struct nic *);
 /* Questions `network` and `set_link on|off`: 0 or errno; ENOTSUP for others. */
 int	nic_ask(struct nic *, char **argv, FILE *out);
 
+/* ---- nic-filter.c: filters of the words filter.*; 0, or -1 with why */
+int	nic_filters(struct nic *, char *const *argv, char *why, size_t whylen);
+void	nic_filters_close(struct nic *);
+/* A frame on its way; ends in nic_deliver, now, later, or never. */
+void	nic_filter(struct nic *, bool to_guest, const uint8_t *, uint32_t len);
+void	nic_filter_release(void *filter);
+void	nic_deliver(struct nic *, bool to_guest, const uint8_t *, uint32_t len);
+void	nic_delivered(struct nic *);	/* the last of several */
+
 /* Of struct dev, for a card whose private part begins with its nic and which has
  * nothing to add. */
 void	nic_dev_stop(struct devctx *);
 int	nic_dev_ask(struct devctx *, char **argv, FILE *out);
 void	nic_dev_quit(struct devctx *);
+/* The same for one on PCI with struct nic_pci_opts.  Until the function is placed
+ * (d->cfg) the link's changes are nothing to show. */
+int	nic_pci_open(struct devctx *, const struct pci_fn *,
+	    const struct nic_ops *, char *why, size_t whylen);
+void	nic_pci_config(struct devctx *, unsigned fn, unsigned off,
+	    unsigned size, uint32_t val);
 
 /* "xx:xx:xx:xx:xx:xx", a station's: 0, or -1. */
 int	nic_mac(const char *, uint8_t mac[6]);

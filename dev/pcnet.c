@@ -17,23 +17,11 @@
 
 enum { RANGE_IO, RANGE_MEM };
 
-struct pcnet_opts {
-	struct nic_opts	nic;
-	const char	*addr;
-};
-
 static const struct field fields[] = {
 	PCI_FIELDS(pcnet, pci), FIELDS(pcnet, csr), FIELDS(pcnet, bcr),
 	FIELDS(pcnet, prom), FIELD(pcnet, rap), FIELD(pcnet, rx_at),
 	FIELD(pcnet, tx_at),
 	FIELD_END
-};
-
-static const struct opt opts[] = {
-	NIC_OPTS(pcnet_opts, nic),
-	{ "addr", OPT_STR, offsetof(struct pcnet_opts, addr), NULL,
-	    "PCI SLOT[.FUNCTION], hex", NULL },
-	{ 0 }
 };
 
 void
@@ -273,27 +261,19 @@ static const struct nic_ops nic_ops = {
 	.link = link_changed,
 };
 
+static const struct pci_fn pci_fn = {
+	NIC_PCI(0x1022, 0x2000, 0x02000010),
+	.bar = {
+		NIC_PCI_BAR(32, SPACE_IO, RANGE_IO),
+		NIC_PCI_BAR(32, SPACE_MEM, RANGE_MEM),
+	},
+	.state = offsetof(struct pcnet, pci) + 1,
+};
+
 static int
 init(struct devctx *d, char *why, size_t whylen)
 {
-	struct pcnet_priv *p = d->priv;
-	const struct pcnet_opts *o = d->opts;
-
-	if (nic_open(&p->nic, d, "pcnet", &o->nic, &nic_ops, why, whylen) < 0)
-		return -1;
-	p->fn = (struct pci_fn){
-		.vendor = 0x1022, .device = 0x2000,
-		.subvendor = 0x1af4, .subdevice = 0x1100,
-		.class_rev = 0x02000010, .intpin = 1,
-		.bar = {
-			[0] = { 32, SPACE_IO, RANGE_POSTED, false, false,
-			    RANGE_IO },
-			[1] = { 32, SPACE_MEM, RANGE_POSTED, false, false,
-			    RANGE_MEM },
-		},
-		.state = offsetof(struct pcnet, pci) + 1,
-	};
-	return pci_place(d, &p->fn, o->addr, why, whylen);
+	return nic_pci_open(d, &pci_fn, &nic_ops, why, whylen);
 }
 
 static void
@@ -312,19 +292,13 @@ reset(struct devctx *d)
 	s->prom[12] = (uint8_t)sum;
 	s->prom[13] = (uint8_t)(sum >> 8);
 	soft_reset(d);
-	pci_reset(d, &p->fn);
-}
-
-static void
-config(struct devctx *d, unsigned fn, unsigned off, unsigned size, uint32_t val)
-{
-	pci_config(d, &((struct pcnet_priv *)d->priv)->fn, off, size, val);
+	pci_reset(d, &pci_fn);
 }
 
 static void
 loaded(struct devctx *d)
 {
-	pci_loaded(d, &((struct pcnet_priv *)d->priv)->fn);
+	pci_loaded(d, &pci_fn);
 	pcnet_irq(d, 0);
 }
 
@@ -367,14 +341,14 @@ const struct dev pcnet = {
 	.spec = "AMD 19436, Am79C970A data sheet",
 	.state_size = sizeof(struct pcnet),
 	.fields = fields,
-	.opts_size = sizeof(struct pcnet_opts),
-	.opts = opts,
+	.opts_size = sizeof(struct nic_pci_opts),
+	.opts = nic_pci_opts,
 	.priv_size = sizeof(struct pcnet_priv),
 	.init = init,
 	.reset = reset,
 	.read = pcnet_read,
 	.write = pcnet_write,
-	.config = config,
+	.config = nic_pci_config,
 	.loaded = loaded,
 	.stop = nic_dev_stop,
 	.run = run,

@@ -29,7 +29,6 @@ struct pcnet {
 
 struct pcnet_priv {
 	struct nic	nic;		/* first: nic_dev_* */
-	struct pci_fn	fn;
 	bool		pending;	/* frames came in: interrupt */
 };
 

@@ -46,14 +46,8 @@ struct rtl {
 	int64_t		timer_base;	/* guest ns when TCTR was 0 */
 };
 
-struct rtl_opts {
-	struct nic_opts	nic;
-	const char	*addr;
-};
-
 struct rtl_priv {
 	struct nic	nic;		/* first: nic_dev_* */
-	struct pci_fn	fn;
 	bool		pending;	/* frames came in: interrupt */
 };
 
@@ -61,13 +55,6 @@ static const struct field fields[] = {
 	PCI_FIELDS(rtl, pci), FIELDS(rtl, r), EE_FIELDS(rtl, ee),
 	FIELD(rtl, next), FIELD(rtl, asked), FIELD(rtl, timer_base),
 	FIELD_END
-};
-
-static const struct opt opts[] = {
-	NIC_OPTS(rtl_opts, nic),
-	{ "addr", OPT_STR, offsetof(struct rtl_opts, addr), NULL,
-	    "PCI SLOT[.FUNCTION], hex", NULL },
-	{ 0 }
 };
 
 static unsigned
@@ -291,7 +278,7 @@ link_show(struct devctx *d)
 static void
 link_changed(struct devctx *d)
 {
-	if (!((struct rtl_priv *)d->priv)->fn.vendor)
+	if (!d->cfg)
 		return;
 	link_show(d);
 	irq(d, INT_LINK);
@@ -321,6 +308,7 @@ soft_reset(struct devctx *d)
 	dev_timer(d, 0, -1, timer);
 	link_show(d);
 	irq(d, 0);
+	nic_more(d->priv);		/* what waited is dropped */
 }
 
 static uint8_t
@@ -459,27 +447,19 @@ static const struct nic_ops nic_ops = {
 	.rx = rx, .rx_end = rx_end, .room = transmit, .link = link_changed,
 };
 
+static const struct pci_fn pci_fn = {
+	NIC_PCI(0x10ec, 0x8139, 0x02000010),
+	.bar = {
+		NIC_PCI_BAR(REGS, SPACE_IO, RANGE_IO),
+		NIC_PCI_BAR(REGS, SPACE_MEM, RANGE_MEM),
+	},
+	.state = offsetof(struct rtl, pci) + 1,
+};
+
 static int
 init(struct devctx *d, char *why, size_t whylen)
 {
-	struct rtl_priv *p = d->priv;
-	const struct rtl_opts *o = d->opts;
-
-	if (nic_open(&p->nic, d, "rtl8139", &o->nic, &nic_ops, why, whylen) < 0)
-		return -1;
-	p->fn = (struct pci_fn){
-		.vendor = 0x10ec, .device = 0x8139,
-		.subvendor = 0x1af4, .subdevice = 0x1100,
-		.class_rev = 0x02000010, .intpin = 1,
-		.bar = {
-			[0] = { REGS, SPACE_IO, RANGE_POSTED, false, false,
-			    RANGE_IO },
-			[1] = { REGS, SPACE_MEM, RANGE_POSTED, false, false,
-			    RANGE_MEM },
-		},
-		.state = offsetof(struct rtl, pci) + 1,
-	};
-	return pci_place(d, &p->fn, o->addr, why, whylen);
+	return nic_pci_open(d, &pci_fn, &nic_ops, why, whylen);
 }
 
 static void
@@ -504,19 +484,7 @@ reset(struct devctx *d)
 	for (i = 0; i < 3; i++)
 		put16(s, IDR + i * 2, s->ee.word[7 + i]);
 	soft_reset(d);
-	pci_reset(d, &p->fn);
-}
-
-static void
-config(struct devctx *d, unsigned fn, unsigned off, unsigned size, uint32_t val)
-{
-	struct rtl_priv *p = d->priv;
-
-	pci_config(d, &p->fn, off, size, val);
-	if (off <= 4 && off + size > 4 && d->running) {
-		transmit(d);
-		nic_more(&p->nic);
-	}
+	pci_reset(d, &pci_fn);
 }
 
 static void
@@ -524,7 +492,7 @@ loaded(struct devctx *d)
 {
 	struct rtl *s = d->st;
 
-	pci_loaded(d, &((struct rtl_priv *)d->priv)->fn);
+	pci_loaded(d, &pci_fn);
 	s->next &= 3;
 	timer_set(d);
 	irq(d, 0);
@@ -577,14 +545,14 @@ const struct dev rtl8139 = {
 	.spec = "Realtek RTL8139C(L) data sheet 1.4",
 	.state_size = sizeof(struct rtl),
 	.fields = fields,
-	.opts_size = sizeof(struct rtl_opts),
-	.opts = opts,
+	.opts_size = sizeof(struct nic_pci_opts),
+	.opts = nic_pci_opts,
 	.priv_size = sizeof(struct rtl_priv),
 	.init = init,
 	.reset = reset,
 	.read = rtl_read,
 	.write = rtl_write,
-	.config = config,
+	.config = nic_pci_config,
 	.loaded = loaded,
 	.stop = nic_dev_stop,
 	.run = run,

@@ -89,6 +89,7 @@ int	info_block(struct mon *, int argc, char **argv);
 int	info_network(struct mon *, int argc, char **argv);
 int	info_usernet(struct mon *, int argc, char **argv);
 int	cmd_hostfwd(struct mon *, int argc, char **argv);
+int	cmd_hotplug(struct mon *, int argc, char **argv);
 int	cmd_set_link(struct mon *, int argc, char **argv);
 
 int	cmd_stat(struct mon *, int argc, char **argv);

@@ -1,21 +1,22 @@
 /*
- * Networks: `info network', `info usernet', set_link, hostfwd_add and
- * hostfwd_remove.  Cards and networks are parts; a card says which network it
- * is on (dev/nic.h), and a user network (vm-slirp --part) does what is asked.
+ * Networks: `info network', `info usernet', set_link, hostfwd_add,
+ * hostfwd_remove, and what would need hot plug.  Cards and networks are parts; a
+ * card says which network it is on (dev/nic.h), and a user network (vm-slirp
+ * --part) does what is asked.
  */
 #include <stdlib.h>
 #include <string.h>
 #include "mon.h"
 
-/* The network of a card's answer "...,peer=part:NAME": NAME, or NULL. */
+/* The network of a card's answer "...,peer=KIND:NAME": NAME, or NULL. */
 static const char *
-peer_of(char *answer)
+peer_of(char *answer, const char *kind)
 {
-	char *p = strstr(answer, ",peer=part:");
+	char *p = strstr(answer, kind);
 
 	if (p == NULL)
 		return NULL;
-	p += strlen(",peer=part:");
+	p += strlen(kind);
 	p[strcspn(p, ",\n")] = '\0';
 	return p;
 }
@@ -52,7 +53,9 @@ net_part(struct mon *m, const char *name, const char *chip, const char *line)
 		return 0;
 	}
 	fprintf(m->out, "%s: %s\n", name, card);
-	peer = peer_of(card);
+	peer = peer_of(card, ",peer=part:");
+	if (peer == NULL)
+		peer = peer_of(card, ",peer=hub:");
 	if (peer != NULL) {
 		net = network_of(m, peer, "");
 		fprintf(m->out, " \\ %s: %s\n", peer, net ? net : "(gone)");
@@ -121,7 +124,8 @@ static int
 find_card(struct mon *m, const char *name, const char *chip, const char *line)
 {
 	char *card = network_of(m, name, chip);
-	const char *peer = card != NULL && is_card(card) ? peer_of(card) : NULL;
+	const char *peer = card != NULL && is_card(card) ?
+	    peer_of(card, ",peer=part:") : NULL;
 
 	if (peer != NULL && strcmp(peer, wanted) == 0)
 		snprintf(found, sizeof found, "%s", name);
@@ -140,4 +144,13 @@ cmd_set_link(struct mon *m, int argc, char **argv)
 	if (mon_parts(m, find_card) == -1)
 		return -1;
 	return mon_tell(m, *found ? found : argv[1], "set_link %s", argv[2]);
+}
+
+/* ------------------------------------------------------------- hot plug */
+
+int
+cmd_hotplug(struct mon *m, int argc, char **argv)
+{
+	return mon_fail(m, "%s %s: this machine's bus has no hot plug; "
+	    "set_link plugs the cable", argv[0], argv[1]);
 }

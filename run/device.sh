@@ -175,13 +175,17 @@ free_slot() {
 	addr=$h
 }
 
-# -object: what -device virtio-rng-pci,rng=ID and an image's key-secret=ID name
+# -object: what -device virtio-rng-pci,rng=ID and an image's key-secret=ID name,
+# and the filters of networks (net.sh)
 object() {
 	rest=$a ob_id= ob_file= ob_words=
 	next_kv || die 2 "-object: needs a type"
 	ob_type=$kv
 	case $ob_type in
 	rng-random|rng-builtin|secret) ;;
+	filter-dump|filter-mirror|filter-redirector|filter-buffer)
+		net_filter
+		return ;;
 	*) not_yet "-object $ob_type" ;;
 	esac
 	while next_kv; do

@@ -45,6 +45,9 @@ Devices
   -object secret,id=ID,file=F      password for key-secret=ID
   -object rng-random,id=ID,filename=F
                                    entropy source for virtio-rng-pci,rng=ID
+  -object filter-dump,id=ID,netdev=N,file=F
+                                   a capture; and filter-mirror, -redirector,
+                                   -buffer
   -serial DEV                      serial line, up to four times
   -monitor DEV                     where the monitor is, besides its socket
   -mon chardev=ID[,mode=readline]  the same, for a -chardev
@@ -63,6 +66,7 @@ Network (a user network with a virtio card unless stated, or -nodefaults)
   -netdev NET,id=ID[,key=value...] a network for -device CARD,netdev=ID
   -net nic[,model=CARD][,macaddr=ADDR][,netdev=ID] -net NET[,key=value...]
                                    the old form: one card, one network
+  -user-data FILE                  a seed for cloud-init, at http://10.0.2.4/
   NET is one of
   user[,net=ADDR/BITS][,hostfwd=tcp::PORT-:PORT][,...]
                                    vm-slirp; keys as its -o

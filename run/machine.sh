@@ -217,7 +217,7 @@ statements() {
 			link=none
 			[ ! "$nd" ] || use_net "-device $s" "$nd" "$part"
 			card_mac "$m"
-			quote "link=$link"
+			cable "$nd"
 			w="$q mac=$mac${w:+ $w}"
 		fi
 		if [ "$s" = isa-serial ]; then

@@ -4,7 +4,7 @@
 # that the card itself opens (dev/nic.h, vm-plug's words); a card names it by
 # link=part:NAME or link=WIRE.
 
-nonet= net_said= hub_nic= hub_net=
+user_data= seeded= nonet= net_said= hub_cards=0 hub_nets= hub_nnets=0
 
 card_list() {
 	cat <<-X
@@ -56,15 +56,17 @@ backend() {
 	[ "$k" != type ] || kv=$v
 	nb_type=$kv
 	nb_id= nb_words= nb_link= nb_mac= nb_model= nb_addr= nb_name=
-	nb_at= nb_far= nb_opts= nb_server= nb_script=
+	nb_at= nb_far= nb_opts= nb_server=
+	nb_up=/etc/qemu-ifup nb_down=/etc/qemu-ifdown nb_helper=
 	t="$1 $nb_type"
 	case $nb_type in
-	user|socket|stream|dgram|vde|l2tpv3|tap) ;;
-	bridge|hubport|vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
+	user|socket|stream|dgram|vde|l2tpv3|tap|bridge|hubport) ;;
+	vhost-user|vhost-vdpa|netmap|af-xdp|passt|vmnet-*)
 		not_yet "$t" ;;
-	help|'?') echo "user socket stream dgram vde l2tpv3 tap"; exit 0 ;;
+	help|'?') echo "user socket stream dgram vde l2tpv3 tap bridge hubport"; exit 0 ;;
 	*) die 2 "$t: unknown network" ;;
 	esac
+	[ "$1,$nb_type" != -net,hubport ] || die 2 "$t: unknown network"
 	while next_kv; do
 		case $1,$k in
 		-netdev,id|-nic,id|-net,name) nb_id=$v; continue ;;
@@ -80,6 +82,9 @@ backend() {
 	socket|stream)
 		[ "$nb_link" ] || nb_link=${nb_far:+stream:$nb_far$nb_server}
 		[ "$nb_link" ] || die 2 "$t: needs an address"
+		[ ! "$nb_opts" ] || [ ! "$nb_server" ] ||
+			die 2 "$t: reconnect is a client's"
+		nb_link=$nb_link$nb_opts
 		[ ! "$nb_at" ] || [ "$nb_type" = stream ] ||
 			nb_link=$nb_link$nb_at ;;
 	dgram)
@@ -99,10 +104,23 @@ backend() {
 		*) die 2 "$t: needs txsession" ;;
 		esac
 		nb_link=l2tpv3:$nb_at,dst=$nb_far$nb_opts ;;
+	hubport)
+		[ "$nb_at" ] || die 2 "$t: needs hubid"
+		nb_link=hub:hub$nb_at
+		put hubs "hub$nb_at" 1
+		[ ! "$nb_far" ] || nb_link="netdev:$nb_at:$nb_far" ;;
 	tap)
-		[ "$nb_script" = no ] ||
-			not_yet "$t: script${nb_script:+=$nb_script} (script=no)"
-		nb_link=tap:$nb_at ;;
+		[ ! "$nb_helper" ] || {
+			[ ! "$nb_at" ] || die 2 "$t: ifname or helper, not both"
+			nb_link=bridge:${nb_far:-br0},helper=$nb_helper
+			return
+		}
+		[ ! "$nb_far" ] || die 2 "$t: br is for helper"
+		nb_link=tap:$nb_at
+		[ "$nb_up" = no ] || nb_link=$nb_link,script=$nb_up
+		[ "$nb_down" = no ] || nb_link=$nb_link,downscript=$nb_down ;;
+	bridge)
+		nb_link=bridge:${nb_far:-br0},helper=${nb_helper:-/usr/lib/qemu/qemu-bridge-helper} ;;
 	esac
 }
 
@@ -122,7 +140,7 @@ backend_key() {
 	user,net|user,host|user,dns|user,dhcpstart|user,hostname|\
 	user,domainname|user,dnssearch|user,bootfile|user,tftp|\
 	user,tftp-server-name|user,hostfwd|user,guestfwd|user,ipv6-prefix|\
-	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows)
+	user,ipv6-host|user,ipv6-dns|user,mtu|user,flows|user,user-data|user,smb|user,smbserver)
 		[ "$v" ] || die 2 "$t,$k: needs a value"
 		quote "$k=$v"
 		nb_words="$nb_words $q" ;;
@@ -143,7 +161,8 @@ backend_key() {
 	stream,addr.path|stream,addr.host) one_word "$t,$k" "$v"; nb_far=$v$nb_far ;;
 	stream,addr.port) one_word "$t,$k" "$v"; nb_far=$nb_far:$v ;;
 	stream,reconnect) number "$t,$k" "$v" 0 3600
-		[ "$n" = 0 ] || bad_key "$t" ;;
+		nb_opts=
+		[ "$n" = 0 ] || nb_opts=,reconnect=$n ;;
 	dgram,local.type|dgram,remote.type) only "$t,$k" "$v" "inet unix" ;;
 	dgram,local.path|dgram,local.host) one_word "$t,$k" "$v"; nb_at=$v$nb_at ;;
 	dgram,local.port) one_word "$t,$k" "$v"; nb_at=$nb_at:$v ;;
@@ -160,12 +179,104 @@ backend_key() {
 		onoff "$t,$k" "$v" "$has"
 		[ $n = off ] || nb_opts=$nb_opts,$k ;;
 	l2tpv3,ipv6) onoff "$t,$k" "$v" "$has" ;;	# the addresses say so
+	hubport,hubid) number "$t,$k" "$v" 0 999; nb_at=$n ;;
+	hubport,netdev) one_word "$t,$k" "$v"; nb_far=$v ;;
 	tap,ifname) one_word "$t,$k" "$v"; nb_at=$v ;;
-	tap,script) nb_script=$v ;;
-	tap,downscript) [ "$v" = no ] || bad_key "$t" ;;
+	tap,script) one_word "$t,$k" "$v"; nb_up=$v ;;
+	tap,downscript) one_word "$t,$k" "$v"; nb_down=$v ;;
+	tap,helper|bridge,helper) one_word "$t,$k" "$v"; nb_helper=$v ;;
+	tap,br|bridge,br) one_word "$t,$k" "$v"; nb_far=$v ;;
 	tap,vhost) onoff "$t,$k" "$v" "$has"; [ $n = off ] || bad_key "$t" ;;
 	*) bad_key "$t" ;;
 	esac
+}
+
+# net_filter: -object filter-KIND, $ob_type and the rest of its keys
+net_filter() {
+	nf_id= nf_net= nf_words= nf_in= nf_out= nf_file= nf_len=
+	t="-object $ob_type"
+	nf=${ob_type#filter-}
+	while next_kv; do
+		case $nf,$k in
+		*,id) nf_id=$v ;;
+		*,netdev) nf_net=$v ;;
+		*,queue) only "$t,$k" "$v" "all rx tx"
+			nf_words="$nf_words queue=$v" ;;
+		*,status) only "$t,$k" "$v" "on off"
+			nf_words="$nf_words status=$v" ;;
+		dump,file) one_word "$t,$k" "$v"; nf_file=$v ;;
+		dump,maxlen) number "$t,$k" "$v" 1 65536; nf_len=,snap=$n ;;
+		buffer,interval) number "$t,$k" "$v" 1 3600000000
+			nf_words="$nf_words interval=$n" ;;
+		mirror,outdev|redirector,outdev) nf_out=$v ;;
+		redirector,indev) nf_in=$v ;;
+		*) bad_key "$t" ;;
+		esac
+	done
+	case $nf_id in
+	''|*[!A-Za-z0-9_-]*|????????????????????????????????*)
+		die 2 "$t: needs an id of at most 31 letters, digits and _-" ;;
+	esac
+	[ "$nf_net" ] || die 2 "$t: needs a netdev"
+	! get filter_ids "$nf_id" || die 2 "$t,id=$nf_id: taken"
+	put filter_ids "$nf_id" 1
+	case $nf in
+	dump)
+		nf_file=${nf_file:-qemu-vlan0.pcap}
+		nf_out=pcap:$nf_file$nf_len ;;
+	buffer)
+		case $nf_words in
+		*interval=*) ;;
+		*) die 2 "$t: needs an interval" ;;
+		esac ;;
+	mirror) [ "$nf_out" ] || die 2 "$t: needs outdev" ;;
+	redirector)
+		[ "$nf_in$nf_out" ] || die 2 "$t: needs indev or outdev"
+		[ "$nf_in" != "$nf_out" ] || die 2 "$t: indev and outdev are one" ;;
+	esac
+	put net_filters "$nf_net" "$nf_id"
+	eval "filter_kind_$net_filters_n=\$nf filter_words_$net_filters_n=\$nf_words"
+	eval "filter_in_$net_filters_n=\$nf_in filter_out_$net_filters_n=\$nf_out"
+}
+
+# filter_wire WHAT CHARDEV: $link, the same socket as a wire
+filter_wire() {
+	resolve "$1" "chardev:$2"
+	link=${spec%,nowait}
+	case $link in
+	unix:*) link=stream:${link#unix:} ;;
+	tcp:*,telnet*|*,reconnect=*) not_yet "$1 $2: $link" ;;
+	tcp:*) link=stream:${link#tcp:} ;;
+	*) die 2 "$1=$2: not a socket" ;;
+	esac
+}
+
+# filters ID: $filters, the words for the card on network ID
+filters() {
+	filters= fi=1
+	while [ $fi -le ${net_filters_n:-0} ]; do
+		eval "nf_net=\$net_filters_k_$fi nf_id=\$net_filters_v_$fi"
+		eval "nf=\$filter_kind_$fi nf_words=\$filter_words_$fi"
+		eval "nf_in=\$filter_in_$fi nf_out=\$filter_out_$fi"
+		fi=$((fi + 1))
+		[ "$nf_net" = "$1" ] || continue
+		put filters_used "$nf_id" 1
+		p=filter.$nf_id
+		filters="$filters $p.kind=$nf"
+		for nf_word in $nf_words; do
+			filters="$filters $p.$nf_word"
+		done
+		for nf_end in in out; do
+			eval "v=\$nf_$nf_end"
+			[ "$v" ] || continue
+			case $v in
+			pcap:*) link=$v ;;
+			*) filter_wire "-object filter-$nf,${nf_end}dev" "$v" ;;
+			esac
+			quote "$p.$nf_end=$link"
+			filters="$filters $q"
+		done
+	done
 }
 
 # keep_net: a network for a card to name
@@ -209,7 +320,7 @@ nic() {
 	keep_card
 }
 
-# -net nic and -net user meet on a hub; two of a kind would need a real one
+# -net nic and -net user meet on hub 0; there is none if they are one of a kind
 net() {
 	case $a in
 	none) nonet=1; return ;;
@@ -219,10 +330,9 @@ net() {
 	nic|nic,*) ;;
 	*)
 		backend -net
-		[ ! "$hub_net" ] || not_yet "-net $a: a second network on the hub"
 		unnamed_net
 		keep_net -net
-		hub_net=$nb_id
+		hub_nets="$hub_nets $nb_id" hub_nnets=$((hub_nnets + 1))
 		return ;;
 	esac
 	next_kv
@@ -237,10 +347,7 @@ net() {
 		*) bad_key "-net nic" ;;
 		esac
 	done
-	if [ ! "$nb_id" ]; then
-		[ ! "$hub_nic" ] || not_yet "-net $a: a second card on the hub"
-		hub_nic=1
-	fi
+	[ "$nb_id" ] || hub_cards=$((hub_cards + 1))
 	keep_card
 }
 
@@ -249,6 +356,10 @@ net() {
 use_net() {
 	get nets "$2" || die 2 "$1,netdev=$2: no -netdev has this id"
 	link=$value
+	case $link in
+	hub:*) return ;;
+	netdev:*) die 2 "$1,netdev=$2: a hubport of another network" ;;
+	esac
 	! get net_used "$2" || die 2 "$1,netdev=$2: the network is in use already"
 	put net_used "$2" 1
 	if [ ! "$link" ]; then
@@ -256,8 +367,60 @@ use_net() {
 		n=$2
 		[ "$n" != "$3" ] || n=$n.net
 		link=part:$n
+		if [ "$user_data" ]; then
+			quote "user-data=$user_data"
+			value="${value:+$value }$q" seeded=1
+		fi
 		add "$n" slirp "$value"
 	fi
+}
+
+# cable ID: $q, link= and filters of the card on network ID, whose $link it is
+cable() {
+	nf_link=$link
+	filters "$1"
+	quote "link=$nf_link"
+	q="$q$filters"
+}
+
+# hub_wire HUB ID: the network ID is on it
+hub_wire() {
+	use_net "-netdev hubport" "$2" ''
+	quote "wire=$link"
+	get hub_wires "$1" || value=
+	put hub_wires "$1" "${value:+$value }$q"
+}
+
+# The hubs of -netdev hubport and -net.
+hubs() {
+	i=1
+	while [ $i -le ${nets_n:-0} ]; do
+		eval "id=\$nets_k_$i link=\$nets_v_$i"
+		i=$((i + 1))
+		case $link in
+		hub:*) put net_used "$id" 1 ;;
+		netdev:*)
+			put net_used "$id" 1
+			hub=${link#netdev:}
+			hub_wire "hub${hub%%:*}" "${hub#*:}" ;;
+		esac
+	done
+	if [ $hub_cards -gt 1 ] || [ $hub_nnets -gt 1 ]; then
+		put hubs hub0 1
+		for id in $hub_nets; do
+			hub_wire hub0 "$id"
+		done
+		hub_nets=hub
+	fi
+	i=1
+	while [ $i -le ${hubs_n:-0} ]; do
+		eval "hub=\$hubs_k_$i"
+		i=$((i + 1))
+		! get hubs_there "$hub" || continue
+		put hubs_there "$hub" 1
+		get hub_wires "$hub" || value=
+		add "$hub" hub "$value"
+	done
 }
 
 # card_mac MAC: $mac is it, or the next of ours
@@ -279,19 +442,33 @@ cards() {
 		keep_net -nic
 		put cards net0 virtio-net
 	fi
+	hubs
 	card=1
 	while [ $card -le ${cards_n:-0} ]; do
 		eval "id=\$cards_k_$card chip=\$cards_v_$card"
 		eval "m=\$card_mac_$card at=\$card_addr_$card n=\$card_name_$card"
 		card=$((card + 1))
 		link=none
-		[ "$id" ] || id=$hub_net
+		[ "$id" ] || id=${hub_nets# }
 		[ "$n" ] || part_name nic
 		part=$n
-		[ ! "$id" ] || use_net "-net nic" "$id" "$part"
+		case $id in
+		'') ;;
+		hub) link=hub:hub0 ;;
+		*) use_net "-net nic" "$id" "$part" ;;
+		esac
 		card_mac "$m"
-		quote "link=$link"
+		cable "$id"
 		add "$part" "$chip" "$q mac=$mac${at:+ addr=$at}"
+	done
+	[ ! "$user_data" ] || [ "$seeded" ] ||
+		die 2 "-user-data: there is no user network"
+	i=1
+	while [ $i -le ${net_filters_n:-0} ]; do
+		eval "n=\$net_filters_k_$i id=\$net_filters_v_$i"
+		get filters_used "$id" ||
+			die 2 "-object filter id=$id: no card is on netdev=$n"
+		i=$((i + 1))
 	done
 	i=1
 	while [ $i -le ${nets_n:-0} ]; do

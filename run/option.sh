@@ -57,7 +57,7 @@ options() {
 		-machine|-M|-accel|-cpu|-m|-smp|-kernel|-initrd|-append|\
 		-name|-uuid|-drive|-blockdev|-hd[abcd]|-device|-object|-chardev|-serial|\
 		-monitor|-mon|-parallel|-debugcon|-display|-vga|-pidfile|\
-		-action|-d|-D|-rtc|-fw_cfg|-nic|-net|-netdev|-tb-size)
+		-action|-d|-D|-rtc|-fw_cfg|-nic|-net|-netdev|-user-data|-tb-size)
 			;;
 		*)
 			later "$o"
@@ -80,6 +80,7 @@ options() {
 		-drive|-blockdev|-hd[abcd]) put disk "$o" "$a" ;;
 		-device) device ;;
 		-object) object ;;
+		-user-data) user_data=$a ;;
 		-chardev) chardev ;;
 		-serial)
 			[ $nserial -lt 4 ] || die 2 "-serial: more than four"

@@ -20,12 +20,12 @@ demo:
 check:
 	@share/need build test guest rootfs
 	@$(MAKE) --no-print-directory -j$(NPROC) all
-	@share/guest $(B)/guest cloud amd64 686 debian
+	@share/guest $(B)/guest cloud amd64 686 debian ssh
 	@share/check $(T)
 
 guest:
 	@share/need guest rootfs
-	@share/guest $(B)/guest cloud amd64 686 debian
+	@share/guest $(B)/guest cloud amd64 686 debian ssh
 
 # Half an hour; the scripts by themselves, with -n 1, take minutes.
 bench:
@@ -75,7 +75,7 @@ $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 # The virtio chips, in one program, without a machine.
 VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon net) \
 	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask \
-	field nic netsum vnet-ctrl vnet-offload vnet-merge) $(B)/libswitch.a
+	field nic nic-filter netsum vnet-ctrl vnet-offload vnet-merge) $(B)/libswitch.a
 $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM) $(LIBS_IMG) $(LIBS_BASE)
@@ -83,7 +83,7 @@ $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM)
 # The other network cards.
 NICS_OBJ = $(patsubst %,$(B)/placed/%.o,e1000 rtl8139 ne2k_pci \
 	ne2k_isa pcnet) $(patsubst %,$(B)/dev/%.o,\
-	e1000-ring pcnet-ring dp8390 pci field nic netsum eeprom) $(B)/libswitch.a
+	e1000-ring pcnet-ring dp8390 pci field nic nic-filter netsum eeprom) $(B)/libswitch.a
 $(B)/t/nics: t/unit/nics.c $(NICS_OBJ) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(NICS_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)

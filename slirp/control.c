@@ -74,13 +74,19 @@ stat_cmd(char *arg, char *why, size_t n)
 static int
 fwd_add(char *arg, char *why, size_t n)
 {
-	return forward_add(arg, why, n);
+	if (forward_add(arg, false, why, n) < 0)
+		return -1;
+	keep_save();
+	return 0;
 }
 
 static int
 fwd_remove(char *arg, char *why, size_t n)
 {
-	return forward_remove(arg, why, n);
+	if (forward_remove(arg, why, n) < 0)
+		return -1;
+	keep_save();
+	return 0;
 }
 
 static int

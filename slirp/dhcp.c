@@ -63,20 +63,27 @@ find(const uint8_t *mac, bool make)
 	return old;
 }
 
-static void
-lease_save(void)
+static bool
+keep_name(struct lease *l, const uint8_t *s, unsigned n)
 {
-	char tmp[512];
+	char new[64];
 	unsigned i;
-	FILE *f;
 
-	if (!cf.leasefile)
-		return;
-	snprintf(tmp, sizeof tmp, "%s.new", cf.leasefile);
-	f = fopen(tmp, "we");
-	if (!f)
-		return;
-	for (i = 0; i < MAX_LEASE; i++)
+	if (n > 63)
+		n = 63;
+	for (i = 0; i < n && (isalnum(s[i]) || s[i] == '-' || s[i] == '_'); i++)
+		new[i] = s[i];
+	new[i] = 0;
+	if (!strcmp(l->name, new))
+		return false;
+	strcpy(l->name, new);
+	return true;
+}
+
+void
+leases_write(FILE *f)
+{
+	for (unsigned i = 0; i < MAX_LEASE; i++)
 		if (leases[i].used) {
 			const uint8_t *m = leases[i].mac;
 
@@ -84,30 +91,22 @@ lease_save(void)
 			    m[0], m[1], m[2], m[3], m[4], m[5],
 			    *leases[i].name ? leases[i].name : "-");
 		}
-	if (fclose(f) == 0)
-		rename(tmp, cf.leasefile);
 }
 
 void
-lease_load(void)
+lease_again(const char *line)
 {
 	unsigned i, m[6], k;
-	char line[256], name[64];
-	FILE *f = cf.leasefile ? fopen(cf.leasefile, "re") : NULL;
+	char name[64];
 
-	if (!f)
+	if (sscanf(line, "%u %2x:%2x:%2x:%2x:%2x:%2x %63s", &i, &m[0], &m[1],
+	    &m[2], &m[3], &m[4], &m[5], name) != 8 || i >= MAX_LEASE)
 		return;
-	while (fgets(line, sizeof line, f)) {
-		if (sscanf(line, "%u %x:%x:%x:%x:%x:%x %63s", &i, &m[0], &m[1],
-		    &m[2], &m[3], &m[4], &m[5], name) != 8 || i >= MAX_LEASE)
-			continue;
-		leases[i].used = true;
-		for (k = 0; k < 6; k++)
-			leases[i].mac[k] = m[k];
-		if (strcmp(name, "-"))
-			strcpy(leases[i].name, name);
-	}
-	fclose(f);
+	leases[i].used = true;
+	for (k = 0; k < 6; k++)
+		leases[i].mac[k] = m[k];
+	keep_name(&leases[i], (const uint8_t *)name, strcmp(name, "-") ?
+	    strlen(name) : 0);
 }
 
 void
@@ -231,23 +230,6 @@ search(struct wr *w)
 		opt(w, 119, b, p - b);
 }
 
-static bool
-keep_name(struct lease *l, const uint8_t *s, unsigned n)
-{
-	char new[64];
-	unsigned i;
-
-	if (n > 63)
-		n = 63;
-	for (i = 0; i < n && (isalnum(s[i]) || s[i] == '-' || s[i] == '_'); i++)
-		new[i] = s[i];
-	new[i] = 0;
-	if (!strcmp(l->name, new))
-		return false;
-	strcpy(l->name, new);
-	return true;
-}
-
 void
 dhcp_input(struct pkt *k)
 {
@@ -303,9 +285,9 @@ dhcp_input(struct pkt *k)
 	if (l) {
 		l->seen = ++tick;
 		if (o.name && keep_name(l, o.name, o.nname))
-			lease_save();
+			keep_save();
 		else if (o.type == REQUEST)
-			lease_save();
+			keep_save();
 		yours = o.type == INFORM ? 0 : addr_of(l);
 	}
 	r = out_at(0, false) + 8;

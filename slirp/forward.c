@@ -9,11 +9,9 @@
  *	guestfwd=[tcp]:server:port-tcp:host:port | -unix:path | -cmd:command
  */
 #include <arpa/inet.h>
+#include <err.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netdb.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/un.h>
@@ -22,12 +20,11 @@
 
 #define NFWD	64
 
-extern char **environ;
-
 static struct fwd {
 	struct ev ev;
-	bool	used, udp, un;
+	bool	used, udp, un, given;
 	char	key[216];		/* the part before the dash */
+	char	rule[344];
 	ip	guest;			/* v4 0.0.0.0: the first lease */
 	uint16_t port;
 } fwds[NFWD];
@@ -129,7 +126,7 @@ listen_on(struct fwd *f, const ip *a, bool any, uint16_t port)
 }
 
 int
-forward_add(const char *rule, char *why, size_t n)
+forward_add(const char *rule, bool given, char *why, size_t n)
 {
 	const char *dash = strchr(rule, '-'), *p = rule;
 	struct fwd *f;
@@ -161,7 +158,8 @@ forward_add(const char *rule, char *why, size_t n)
 	} else {
 		dash = NULL;
 	}
-	if (!dash || (size_t)(dash - p) >= sizeof left || dash < p) {
+	if (!dash || (size_t)(dash - p) >= sizeof left || dash < p ||
+	    strlen(rule) >= sizeof f->rule || strchr(rule, '\n')) {
 		snprintf(why, n, "%s: not [tcp|udp]:[addr]:port-[addr]:port",
 		    rule);
 		return -1;
@@ -191,8 +189,33 @@ forward_add(const char *rule, char *why, size_t n)
 		close(fd);
 		return -1;
 	}
+	if (f->un)
+		porter_own(left);
+	strcpy(f->rule, rule);
+	f->given = given;
 	f->used = true;
 	return 0;
+}
+
+void
+forwards_write(FILE *out)
+{
+	for (struct fwd *f = fwds; f < fwds + NFWD; f++)
+		if (f->used)
+			fprintf(out, "%s %s\n", f->given ? "option" : "hostfwd",
+			    f->rule);
+}
+
+void
+forward_again(const char *rule, bool given)
+{
+	char why[300];
+
+	for (struct fwd *f = fwds; f < fwds + NFWD; f++)
+		if (f->used && !strcmp(f->rule, rule))
+			return;
+	if (forward_add(rule, given, why, sizeof why) < 0)
+		warnx("hostfwd=%s: %s", rule, why);
 }
 
 int
@@ -212,7 +235,7 @@ forward_remove(const char *rule, char *why, size_t n)
 				ev_del(&f->ev);
 			close(f->ev.fd);
 			if (f->un)
-				unlink(f->key + 5);
+				unix_unlink(f->key + 5);
 			f->used = false;
 			return 0;
 		}
@@ -256,6 +279,19 @@ bad:
 	return -1;
 }
 
+void
+guestfwd_own(uint32_t server, uint16_t port, const char *target)
+{
+	struct gfwd *g;
+
+	for (g = gfwds; g < gfwds + NFWD && g->used; g++)
+		;
+	if (g == gfwds + NFWD || strlen(target) >= sizeof g->target)
+		errx(1, "more than %d guestfwd, smb and user-data", NFWD);
+	*g = (struct gfwd){ true, mk4(server), port };
+	strcpy(g->target, target);
+}
+
 bool
 guestfwd_addr(const ip *a)
 {
@@ -265,35 +301,14 @@ guestfwd_addr(const ip *a)
 	return false;
 }
 
-static int
-run(const char *cmd)
+const char *
+guestfwd_command(unsigned n, bool *inet)
 {
-	char *argv[] = { "sh", "-c", (char *)cmd, NULL };
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t at;
-	sigset_t none;
-	int sv[2], e;
-	pid_t pid;
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) < 0)
-		return -1;
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&fa);
-	posix_spawn_file_actions_adddup2(&fa, sv[1], 0);
-	posix_spawn_file_actions_adddup2(&fa, sv[1], 1);
-	posix_spawnattr_init(&at);
-	posix_spawnattr_setsigmask(&at, &none);
-	posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK);
-	e = posix_spawn(&pid, "/bin/sh", &fa, &at, argv, environ);
-	posix_spawn_file_actions_destroy(&fa);
-	posix_spawnattr_destroy(&at);
-	close(sv[1]);
-	if (e) {
-		close(sv[0]);
-		return -1;
-	}
-	fcntl(sv[0], F_SETFL, O_NONBLOCK);
-	return sv[0];
+	if (n >= NFWD || !gfwds[n].used)
+		return NULL;
+	*inet = !strncmp(gfwds[n].target, "smb:", 4);
+	return *inet || !strncmp(gfwds[n].target, "cmd:", 4) ?
+	    gfwds[n].target + 4 : NULL;
 }
 
 int
@@ -313,8 +328,10 @@ guestfwd_connect(const ip *dst, uint16_t port, bool *busy)
 	if (g == gfwds + NFWD || !g->used)
 		return -2;
 	*busy = false;
-	if (!strncmp(g->target, "cmd:", 4))
-		return run(g->target + 4);
+	if (!strncmp(g->target, "cmd:", 4) || !strncmp(g->target, "smb:", 4))
+		return porter_run(g - gfwds);
+	if (!strcmp(g->target, "seed:"))
+		return seed_connect();
 	if (!strncmp(g->target, "unix:", 5)) {
 		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC |
 		    SOCK_NONBLOCK, 0);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "slirp.h"
 
 struct config cf;
@@ -68,6 +69,66 @@ sock6(struct sockaddr_storage *ss, socklen_t *len, const ip *a, uint16_t port)
 	*len = sizeof *s;
 }
 
+/* The first name server of resolv.conf, read again when the file changes. */
+static void
+resolver(struct sockaddr_storage *ss, socklen_t *len)
+{
+	static struct sockaddr_storage have;
+	static socklen_t havelen;
+	static struct timespec seen;
+	static int64_t looked;
+	char line[256], word[128];
+	struct in6_addr a6;
+	struct in_addr a4;
+	struct stat sb;
+	FILE *f;
+	int fd;
+
+	if (looked && loop_now - looked < SEC)
+		goto out;
+	looked = loop_now;
+	if (stat("/etc/resolv.conf", &sb) < 0 ||
+	    (seen.tv_sec == sb.st_mtim.tv_sec &&
+	    seen.tv_nsec == sb.st_mtim.tv_nsec))
+		goto out;
+	seen = sb.st_mtim;
+	fd = porter_resolver();
+	if (fd < 0)
+		goto out;
+	f = fdopen(fd, "r");
+	if (!f) {
+		close(fd);
+		goto out;
+	}
+	havelen = 0;
+	while (!havelen && fgets(line, sizeof line, f)) {
+		if (sscanf(line, " nameserver %127s", word) != 1)
+			continue;
+		word[strcspn(word, "%")] = 0;
+		if (inet_pton(AF_INET, word, &a4) == 1)
+			sock4(&have, &havelen, ntohl(a4.s_addr), 53);
+		else if (inet_pton(AF_INET6, word, &a6) == 1)
+			sock6(&have, &havelen, &a6, 53);
+	}
+	fclose(f);
+out:
+	if (!havelen)
+		sock4(&have, &havelen, INADDR_LOOPBACK, 53);
+	*ss = have;
+	*len = havelen;
+}
+
+bool
+to_loopback(const ip *dst, uint16_t port, struct sockaddr_storage *ss,
+    socklen_t *len)
+{
+	if (is4(dst))
+		sock4(ss, len, INADDR_LOOPBACK, port);
+	else
+		sock6(ss, len, &in6addr_loopback, port);
+	return cf.loopback;
+}
+
 bool
 to_host(const ip *dst, uint16_t port, struct sockaddr_storage *ss,
     socklen_t *len)
@@ -77,19 +138,11 @@ to_host(const ip *dst, uint16_t port, struct sockaddr_storage *ss,
 	if (cf.restricted)
 		return false;
 	if (is_dns(dst)) {
-		if (port != 53 || !resolver(AF_UNSPEC, ss, len))
-			return false;
-		return true;
+		resolver(ss, len);
+		return port == 53;
 	}
-	if (is_host(dst)) {
-		if (!cf.loopback)
-			return false;
-		if (is4(dst))
-			sock4(ss, len, INADDR_LOOPBACK, port);
-		else
-			sock6(ss, len, &in6addr_loopback, port);
-		return true;
-	}
+	if (is_host(dst))
+		return to_loopback(dst, port, ss, len);
 	if (is4(dst)) {
 		a = v4of(dst);
 		/* not our own network, loopback, multicast, this-net */
@@ -231,50 +284,4 @@ nb_get(const ip *a, uint8_t mac[6])
 	else
 		ndp_ask(a);
 	return false;
-}
-
-/* ---------------------------------------------------------------- resolver */
-
-/* The first name server of resolv.conf, read again when the file changes. */
-bool
-resolver(int family, struct sockaddr_storage *ss, socklen_t *len)
-{
-	static struct sockaddr_storage have;
-	static socklen_t havelen;
-	static struct timespec seen;
-	static int64_t looked;
-	char line[256], word[128];
-	struct in6_addr a6;
-	struct in_addr a4;
-	struct stat sb;
-	FILE *f;
-
-	if (looked && loop_now - looked < SEC)
-		goto out;
-	looked = loop_now;
-	if (stat("/etc/resolv.conf", &sb) < 0 ||
-	    (seen.tv_sec == sb.st_mtim.tv_sec &&
-	    seen.tv_nsec == sb.st_mtim.tv_nsec))
-		goto out;
-	seen = sb.st_mtim;
-	f = fopen("/etc/resolv.conf", "re");
-	if (!f)
-		goto out;
-	havelen = 0;
-	while (!havelen && fgets(line, sizeof line, f)) {
-		if (sscanf(line, " nameserver %127s", word) != 1)
-			continue;
-		word[strcspn(word, "%")] = 0;
-		if (inet_pton(AF_INET, word, &a4) == 1)
-			sock4(&have, &havelen, ntohl(a4.s_addr), 53);
-		else if (inet_pton(AF_INET6, word, &a6) == 1)
-			sock6(&have, &havelen, &a6, 53);
-	}
-	fclose(f);
-out:
-	if (!havelen)
-		sock4(&have, &havelen, INADDR_LOOPBACK, 53);
-	*ss = have;
-	*len = havelen;
-	return true;
 }

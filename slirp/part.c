@@ -1,7 +1,8 @@
 /*
  * part.c - vm-slirp as a part of a machine (bus/PROTOCOL.md): the card's link
  * is the socket of our name in the machine's directory, and questions are the
- * control socket's commands.
+ * control socket's commands.  One that was started in place of a dead one goes on
+ * with its leases and forwards.
  */
 #include <err.h>
 #include <errno.h>
@@ -48,6 +49,7 @@ static void
 quit(void *arg)
 {
 	wire_close(cf.wire);
+	porter_end();
 }
 
 static const struct part_ops ops = { .ask = ask, .quit = quit };
@@ -59,13 +61,18 @@ part_main(char **options)
 
 	for (; *options; options++)
 		option(*options);
-	if (part_hello(&part, "slirp", 0, &ops, NULL) < 0)
+	if (part_hello(&part, "slirp", KEEP_BYTES, &ops, NULL) < 0)
 		return 1;
 	ram_detach(&part.ram);		/* none of ours */
 	snprintf(spec, sizeof spec, "stream:%s/%s,server", part.dir, part.name);
-	start(spec);
+	start(spec, keep_memory(part.state));
 	if (part_cleanup(&part, cf.wire->bound) < 0 ||
-	    onbus(part.loop, after) < 0 || part_ready(&part) < 0) {
+	    onbus(part.loop, after) < 0) {
+		warn("%s/%s", part.vm, part.name);
+		return 1;
+	}
+	confine();
+	if (part_ready(&part) < 0) {
 		warn("%s/%s", part.vm, part.name);
 		return 1;
 	}

@@ -38,7 +38,6 @@ struct config {
 	const char	*hostname, *domain, *bootfile, *tftp, *tftpname;
 	const char	*search[MAX_SEARCH];
 	unsigned	nsearch;
-	const char	*leasefile;
 	unsigned	maxflows;
 };
 extern struct config cf;
@@ -90,12 +89,14 @@ bool	in_net(const ip *);		/* a guest may have it */
 /* Where the host finds what a guest calls dst:port.  false: nowhere. */
 bool	to_host(const ip *dst, uint16_t port, struct sockaddr_storage *,
 	    socklen_t *);
+/* The same for an address of the host, be the network restricted or not. */
+bool	to_loopback(const ip *dst, uint16_t port, struct sockaddr_storage *,
+	    socklen_t *);
 /* What a guest calls the host's peer. */
 void	from_host(const struct sockaddr_storage *, ip *, uint16_t *port);
 void	nb_learn(const ip *, const uint8_t mac[6]);
 /* false: not known yet, asked for on the network. */
 bool	nb_get(const ip *, uint8_t mac[6]);
-bool	resolver(int family, struct sockaddr_storage *, socklen_t *);
 const char *ipstr(const ip *);		/* four static buffers in turn */
 uint32_t random32(void);
 uint32_t flow_hash(const ip *a, uint16_t ap, const ip *b, uint16_t bp);
@@ -138,11 +139,13 @@ void	dhcp_input(struct pkt *);
 void	dhcp6_input(struct pkt *);
 /* name -> address of a lease; case-insensitive, `n` bytes. */
 bool	lease_name(const char *name, size_t n, uint32_t *addr);
-void	lease_load(void);
+void	leases_write(FILE *);
+void	lease_again(const char *line);	/* one of these */
 void	lease_print(void (*put)(const char *));
 /* Answers from our own names; false: ask the resolver. */
 bool	dns_own(struct pkt *);
 void	tftp_input(struct pkt *);
+int	tftp_start(void);		/* -1 with errno */
 void	udp_input(struct pkt *);
 void	udp_start(void);
 void	udp_send(const ip *src, uint16_t sp, const ip *dst, uint16_t dp,
@@ -162,14 +165,46 @@ int	tcp_accept(int fd, const ip *peer, uint16_t peerport, const ip *guest,
 void	tcp_wake(void);			/* after each round of the loop */
 
 /* ---- forward.c */
-int	forward_add(const char *rule, char *why, size_t n);	/* hostfwd */
+/* hostfwd; given: on the command line */
+int	forward_add(const char *rule, bool given, char *why, size_t n);
 int	forward_remove(const char *rule, char *why, size_t n);
 int	guestfwd_add(const char *rule, char *why, size_t n);
+/* A server of ours: target "seed:" or "smb:COMMAND". */
+void	guestfwd_own(uint32_t server, uint16_t port, const char *target);
 /* A socket for a guest's connection to dst:port, if a guestfwd says so:
  * descriptor, -1 refused, -2 no such rule.  *busy: still connecting. */
 int	guestfwd_connect(const ip *dst, uint16_t port, bool *busy);
 bool	guestfwd_addr(const ip *);
+/* Of cmd: or smb:, or NULL; smb's wants an Internet socket. */
+const char *guestfwd_command(unsigned n, bool *inet);
+void	forwards_write(FILE *);
+void	forward_again(const char *rule, bool given);
 void	forward_print(void (*put)(const char *));
+
+/* ---- seed.c */
+int	seed_start(const char *file);	/* -1 with errno */
+int	seed_connect(void);		/* to the server: a descriptor, or -1 */
+
+/* ---- smb.c */
+void	smb_start(const char *dir, uint32_t server);	/* or exits 1 */
+void	smb_end(void);			/* in the porter */
+void	smb_leave(void);		/* in whoever leaves that to the porter */
+
+/* ---- keep.c: one of the first two, or neither; then load, once */
+#define KEEP_BYTES 65536
+int	keep_file(const char *path);	/* -1 with errno */
+/* KEEP_BYTES of zeroes, or what another process saved: true. */
+bool	keep_memory(char *);
+void	keep_load(void);
+void	keep_save(void);
+
+/* ---- porter.c */
+void	porter_own(const char *path);	/* before the start: it removes this */
+int	porter_start(void);		/* -1 with errno */
+void	porter_end(void);		/* when it has removed everything */
+/* Descriptors, or -1 with errno. */
+int	porter_run(unsigned guestfwd);
+int	porter_resolver(void);
 
 /* ---- control.c */
 int	control_open(const char *path, char *why, size_t n);
@@ -177,8 +212,10 @@ int	control_open(const char *path, char *why, size_t n);
 int	control_ask(char *command, FILE *out);
 
 /* ---- vm-slirp.c */
+void	confine(void);			/* the porter and the sandbox, or exit */
 void	option(char *key_and_value);	/* exits 2 if it is bad */
-void	start(const char *wire);	/* exits 1 if something cannot be had */
+/* Exits 1 if something cannot be had.  revived: with what keep_memory() holds. */
+void	start(const char *wire, bool revived);
 
 /* ---- part.c: vm-slirp --part VM/NAME [option=value...], for the broker */
 int	part_main(char **options);

@@ -335,7 +335,7 @@ void
 tcp_start(void)
 {
 	pool = calloc(cf.maxflows, sizeof *pool);
-	if (!pool)
+	if (!pool || loop_timers(cf.maxflows) < 0)
 		abort();
 	reass_start();
 	stall_timer = (struct timer){ 0, stall_tick, NULL };

@@ -109,8 +109,6 @@ request(struct pkt *k, const uint8_t *p, const uint8_t *end)
 		error(k, 4, "only octet mode");
 		return;
 	}
-	if (dirfd_ < 0)
-		dirfd_ = open(cf.tftp, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	while (*name == '/')
 		name++;
 	t = session(k, true);
@@ -199,4 +197,12 @@ tftp_input(struct pkt *k)
 		}
 		break;
 	}
+}
+
+int
+tftp_start(void)
+{
+	if (cf.tftp)
+		dirfd_ = open(cf.tftp, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return cf.tftp && dirfd_ < 0 ? -1 : 0;
 }

@@ -97,8 +97,7 @@ udp_rx(struct ev *ev, uint32_t events)
 	int i;
 
 	if (u->fwd && !nb_get(&u->guest, u->mac)) {
-		/* ARP is under way: look again when something arrives */
-		n = recv(ev->fd, &port, 1, MSG_DONTWAIT | MSG_PEEK);
+		/* ARP is under way: look again in a while */
 		ev_mod(ev, 0);
 		u->mute = true;
 		age_at(loop_now + SEC / 4);
@@ -217,14 +216,7 @@ udp_input(struct pkt *k)
 	} else {
 		/* an answer to a forwarded datagram; the rule's socket may be
 		 * of any address, so loopback it is */
-		bool was = cf.restricted;
-
-		cf.restricted = false;
-		sl = 0;
-		if (!to_host(&k->dst, dp, &ss, &sl))
-			sl = 0;
-		cf.restricted = was;
-		if (!sl)
+		if (!to_loopback(&k->dst, dp, &ss, &sl))
 			return;
 	}
 	if (!u) {

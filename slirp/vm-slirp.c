@@ -1,7 +1,14 @@
 /*
- * vm-slirp.c - the user-mode network as a program: options, then one wire.
+ * vm-slirp.c - the user-mode network as a program: options, then one wire, then
+ * a sandbox (bus/sandbox.c), which leaves it sockets, the files of tftp=, and what
+ * the porter does for it.
+ *
+ * #syscalls epoll_create1 epoll_ctl epoll_pwait2 epoll_pwait recvmmsg sendmmsg
+ * #syscalls socket connect bind listen accept4 shutdown setsockopt getsockopt
+ * #syscalls getsockname sendto recvfrom ioctl openat2 socketpair
  */
 #include <arpa/inet.h>
+#include <bsd/unistd.h>
 #include <err.h>
 #include <errno.h>
 #include <getopt.h>
@@ -10,11 +17,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include <sys/resource.h>
+#include "../bus/bus.h"
 #include "slirp.h"
 
 static const char *hostfwds[64], *guestfwds[64];
 static unsigned nh, ng;
-static const char *ctlpath, *pidfile;
+static const char *ctlpath, *pidfile, *leasefile, *userdata, *smb;
 
 static void
 usage(void)
@@ -24,7 +32,8 @@ usage(void)
 	    "options: as -netdev user: net= host= dns= dhcpstart= restrict= "
 	    "hostname=\n  domainname= dnssearch= tftp= bootfile= "
 	    "tftp-server-name= hostfwd= guestfwd=\n  ipv4= ipv6= ipv6-prefix= "
-	    "ipv6-host= ipv6-dns= mtu= loopback= flows=\n");
+	    "ipv6-host= ipv6-dns= mtu= loopback= flows= user-data= smb= "
+	    "smbserver=\n");
 	exit(2);
 }
 
@@ -65,7 +74,7 @@ quad(const char *key, const char *v)
 	return ntohl(a.s_addr);
 }
 
-static uint32_t host_, dns_, start_;
+static uint32_t host_, dns_, start_, smb_;
 static ip host6_, dns6_;
 
 static void
@@ -137,6 +146,12 @@ option(char *key)
 		cf.tftp = v;
 	else if (!strcmp(key, "tftp-server-name"))
 		cf.tftpname = v;
+	else if (!strcmp(key, "smb"))
+		smb = v;
+	else if (!strcmp(key, "smbserver"))
+		smb_ = quad(key, v);
+	else if (!strcmp(key, "user-data"))
+		userdata = v;
 	else if (!strcmp(key, "mtu"))
 		cf.mtu = number(key, v, 576, 65520);
 	else if (!strcmp(key, "flows"))
@@ -160,8 +175,10 @@ settle(void)
 	cf.dns = dns_ ? dns_ : cf.net | 3;
 	cf.dhcpstart = start_ ? start_ : cf.net | 15;
 	if ((cf.host & cf.mask) != cf.net || (cf.dns & cf.mask) != cf.net ||
-	    (cf.dhcpstart & cf.mask) != cf.net || cf.host == cf.dns)
-		errx(2, "host, dns and dhcpstart must lie in net, and differ");
+	    (cf.dhcpstart & cf.mask) != cf.net || cf.host == cf.dns ||
+	    (smb_ && (smb_ & cf.mask) != cf.net))
+		errx(2, "host, dns, dhcpstart and smbserver must lie in net, "
+		    "host and dns differ");
 	cf.host4 = mk4(cf.host);
 	cf.dns4 = mk4(cf.dns);
 	cf.host6 = cf.dns6 = cf.net6;
@@ -196,7 +213,7 @@ defaults(void)
 }
 
 void
-start(const char *wire)
+start(const char *wire, bool revived)
 {
 	static char why[300];
 	struct rlimit rl;
@@ -208,23 +225,42 @@ start(const char *wire)
 		setrlimit(RLIMIT_NOFILE, &rl);
 	}
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGCHLD, SIG_IGN);	/* guestfwd's commands */
 	loop_init();
 	cf.wire = wire_open(wire, eth_input, NULL, why, sizeof why);
 	if (!cf.wire)
 		errx(1, "%s", why);
+	signal(SIGCHLD, SIG_IGN);	/* the porter, and its commands */
 	cf.wire->gone = lost;
+	if (tftp_start() < 0)
+		err(1, "tftp=%s", cf.tftp);
 	icmp_start();
 	ndp_start();
 	udp_start();
 	tcp_start();
-	lease_load();
-	for (i = 0; i < nh; i++)
-		if (forward_add(hostfwds[i], why, sizeof why) < 0)
+	for (i = 0; i < nh && !revived; i++)
+		if (forward_add(hostfwds[i], true, why, sizeof why) < 0)
 			errx(1, "hostfwd=%s: %s", hostfwds[i], why);
 	for (i = 0; i < ng; i++)
 		if (guestfwd_add(guestfwds[i], why, sizeof why) < 0)
 			errx(1, "guestfwd=%s: %s", guestfwds[i], why);
+	if (userdata) {
+		if (seed_start(userdata) < 0)
+			err(1, "user-data=%s", userdata);
+		guestfwd_own(cf.net | 4, 80, "seed:");
+	}
+	if (smb)
+		smb_start(smb, smb_ ? smb_ : cf.net | 4);
+	keep_load();
+	keep_save();
+}
+
+void
+confine(void)
+{
+	if (porter_start() < 0)
+		err(1, "fork");
+	if (sandbox_reading("vm-slirp", cf.tftp) < 0)
+		err(1, "sandbox");
 }
 
 int
@@ -234,6 +270,7 @@ main(int argc, char **argv)
 	char *s, *p;
 	int c, daemonize = 0;
 
+	setproctitle_init(argc, argv, environ);	/* for the porter's */
 	defaults();
 	if (argc > 2 && !strcmp(argv[1], "--part"))
 		return part_main(argv + 3);
@@ -249,7 +286,7 @@ main(int argc, char **argv)
 			pidfile = optarg;
 			break;
 		case 'L':
-			cf.leasefile = optarg;
+			leasefile = optarg;
 			break;
 		case 'o':
 			s = strdup(optarg);
@@ -264,7 +301,9 @@ main(int argc, char **argv)
 		usage();
 	signal(SIGTERM, on);
 	signal(SIGINT, on);
-	start(argv[optind]);
+	if (leasefile && keep_file(leasefile) < 0)
+		err(1, "%s", leasefile);
+	start(argv[optind], false);
 	if (ctlpath && control_open(ctlpath, why, sizeof why) < 0)
 		errx(1, "%s: %s", ctlpath, why);
 	if (daemonize) {
@@ -279,14 +318,17 @@ main(int argc, char **argv)
 		if (!f || fprintf(f, "%d\n", getpid()) < 0 || fclose(f))
 			err(1, "%s", pidfile);
 	}
+	porter_own(cf.wire->bound);
+	if (ctlpath)
+		porter_own(ctlpath);
+	if (pidfile)
+		porter_own(pidfile);
+	confine();
 	while (!loop_quit && loop_step(-1) == 0) {
 		tcp_wake();
 		wire_flush_all();
 	}
 	wire_close(cf.wire);
-	if (ctlpath)
-		unlink(ctlpath);
-	if (pidfile)
-		unlink(pidfile);
+	porter_end();
 	return 0;
 }

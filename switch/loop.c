@@ -102,23 +102,28 @@ sift(unsigned i)
 	place(t, i);
 }
 
+int
+loop_timers(unsigned n)
+{
+	struct timer **h = reallocarray(heap, heap_room + n, sizeof *heap);
+
+	if (!h)
+		return -1;
+	heap = h;
+	heap_room += n;
+	return 0;
+}
+
 void
 timer_set(struct timer *t, int64_t at)
 {
-	struct timer **h;
 	unsigned i;
 
 	if (at) {
 		t->at = at;
 		if (!t->slot) {
-			if (nheap == heap_room) {
-				h = reallocarray(heap, heap_room * 2,
-				    sizeof *heap);
-				if (!h)
-					return;
-				heap = h;
-				heap_room *= 2;
-			}
+			if (nheap == heap_room && loop_timers(heap_room) < 0)
+				return;
 			place(t, nheap++);
 		}
 		sift(t->slot - 1);

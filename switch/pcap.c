@@ -17,39 +17,48 @@
 
 struct rec { uint32_t sec, usec, cap, len; };
 
+/* The head of record i, and of the frame no more than is wanted. */
 static void
-head(struct wire *w, uint8_t *h, uint32_t len)
+head(struct wire *w, unsigned i, const struct timespec *ts)
 {
-	struct timespec ts;
+	struct iovec *v = &w->iov[w->tx[i].first];
+	uint32_t len = 0, left = w->snap, k;
 	struct rec r;
 
-	clock_gettime(CLOCK_REALTIME, &ts);
-	r = (struct rec){ ts.tv_sec, ts.tv_nsec / 1000, len, len };
-	memcpy(h, &r, sizeof r);
+	v->iov_len = sizeof r;
+	for (k = 1; k < w->tx[i].n; k++) {
+		len += v[k].iov_len;
+		if (v[k].iov_len > left)
+			v[k].iov_len = left;
+		left -= v[k].iov_len;
+	}
+	r = (struct rec){ ts->tv_sec, ts->tv_nsec / 1000, w->snap - left, len };
+	memcpy(w->hdr[i], &r, sizeof r);
 }
 
 static void
 pcap_flush(struct wire *w)
 {
 	unsigned i, k;
+	struct timespec ts;
 	struct iovec *v;
 	uint32_t len;
 	ssize_t n;
 	size_t want;
 
+	clock_gettime(CLOCK_REALTIME, &ts);
+	for (i = 0; i < w->ntx; i++)
+		head(w, i, &ts);
 	for (i = 0; i < w->ntx; i++) {
 		v = &w->iov[w->tx[i].first];
-		for (len = 0, k = 1; k < w->tx[i].n; k++)
-			len += v[k].iov_len;
-		head(w, w->hdr[i], len);
-		v->iov_len = 16;
+		for (want = k = 0; k < w->tx[i].n; k++)
+			want += v[k].iov_len;
 		if (w->qhead != w->qtail)
 			break;
-		want = len + 16;
 		n = writev(w->out.fd, v, w->tx[i].n);
 		if (n == (ssize_t)want) {
 			w->txp++;
-			w->txb += len;
+			w->txb += want - sizeof(struct rec);
 			continue;
 		}
 		if (n < 0 && errno != EAGAIN) {
@@ -64,14 +73,6 @@ pcap_flush(struct wire *w)
 			n -= len;
 		}
 		break;
-	}
-	for (k = i + 1; k < w->ntx; k++) {
-		v = &w->iov[w->tx[k].first];
-		len = 0;
-		for (unsigned j = 1; j < w->tx[k].n; j++)
-			len += v[j].iov_len;
-		head(w, w->hdr[k], len);
-		v->iov_len = 16;
 	}
 	if (i < w->ntx)
 		wire_queue(w, i);
@@ -144,7 +145,12 @@ pcap_open(struct wire *w, char *arg)
 	    1 };
 	uint32_t h[6];
 	bool rd = wire_opt(w, "read");
+	uint64_t snap = FRAME_MAX;
 	int fd;
+
+	if (wire_num(w, "snap", FRAME_MAX, &snap) < 0)
+		return -1;
+	w->snap = snap;
 
 	if (!strcmp(arg, "-"))
 		fd = dup(rd ? 0 : 1);
@@ -193,6 +199,6 @@ nothing(struct wire *w)
 }
 
 const struct wire_ops pcap_ops = {
-	"pcap", "pcap:FILE[,read]", pcap_open, nothing, pcap_flush, pcap_drain,
+	"pcap", "pcap:FILE[,read][,snap=BYTES]", pcap_open, nothing, pcap_flush, pcap_drain,
 	pcap_close
 };

@@ -164,6 +164,14 @@ port_unplug(struct endpoint *ep)
 	free(ep);
 }
 
+void
+port_close_all(void)
+{
+	for (unsigned i = 1; i < PORT_MAX_NUM; i++)
+		while (sw.port[i] && sw.port[i]->eps)
+			port_unplug(sw.port[i]->eps);
+}
+
 int
 port_open(const char *spec, char *why, size_t n)
 {

@@ -17,6 +17,7 @@
 #include "wire.h"
 
 #define INSIZE	(4 * FRAME_MAX)
+#define CONNECT_NS (5 * SEC)
 
 /* Hand over the whole frames in the buffer.  false: the wire is closed. */
 static bool
@@ -196,32 +197,83 @@ stream_close(struct wire *w)
 		ev_mod(&w->ctl, EPOLLIN);
 }
 
+/* A connection that is tried again and again is made without waiting. */
+static void
+connected(struct ev *ev, uint32_t events)
+{
+	struct wire *w = ev->arg;
+	int e = 0;
+	socklen_t n = sizeof e;
+
+	ev_del(ev);
+	ev->fn = wire_event;
+	if (getsockopt(ev->fd, SOL_SOCKET, SO_ERROR, &e, &n) == 0 && !e) {
+		wire_start(w);
+		return;
+	}
+	close(ev->fd);
+	ev->fd = -1;
+	wire_retry(w);
+}
+
+static void
+give_up(struct wire *w)
+{
+	ev_del(&w->ev);
+	w->ev.fn = wire_event;
+	close(w->ev.fd);
+	w->ev.fd = -1;
+}
+
+static int
+stream_connect(struct wire *w, int fd)
+{
+	tune(fd);
+	w->ev.fd = fd;
+	if (connect(fd, (void *)&w->peer, w->peerlen) == 0) {
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		wire_start(w);
+		return 0;
+	}
+	if (errno == EINPROGRESS) {
+		w->ev.fn = connected;
+		timer_set(&w->retry, mono() + CONNECT_NS);
+		return ev_add(&w->ev, EPOLLOUT);
+	}
+	w->ev.fd = -1;
+	return -1;
+}
+
 static int
 stream_open(struct wire *w, char *arg)
 {
 	bool un = strchr(arg, '/') != NULL, server = wire_opt(w, "server");
-	struct sockaddr_storage ss;
-	socklen_t len;
 	int fd, one = 1, e;
 
 	w->framing = 4;
 	if (room(w) < 0)
 		return -1;
+	if (w->ev.fd >= 0)	/* the last try is still under way */
+		give_up(w);
 	if (server && un) {
 		fd = unix_listen(arg, SOCK_STREAM, w->why, sizeof w->why);
 		if (fd < 0)
 			return -1;
 		snprintf(w->bound, sizeof w->bound, "%s", arg);
 	} else {
-		if ((un ? wire_unix(w, arg, &ss, &len) : wire_addr(w, arg,
-		    server, SOCK_STREAM, &ss, &len)) < 0)
+		/* a name is looked up once: not again in a sandbox */
+		if (!w->peerlen && (un ? wire_unix(w, arg, &w->peer,
+		    &w->peerlen) : wire_addr(w, arg, server, SOCK_STREAM,
+		    &w->peer, &w->peerlen)) < 0)
 			return -1;
-		fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		fd = socket(w->peer.ss_family, SOCK_STREAM | SOCK_CLOEXEC |
+		    (server || w->reconnect ? SOCK_NONBLOCK : 0), 0);
 		if (fd >= 0 && server)
 			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one,
 			    sizeof one);
-		if (fd < 0 || (server ? bind(fd, (void *)&ss, len) < 0 ||
-		    listen(fd, 64) < 0 : connect(fd, (void *)&ss, len) < 0)) {
+		if (fd < 0 || (server ? bind(fd, (void *)&w->peer,
+		    w->peerlen) < 0 || listen(fd, 64) < 0 :
+		    stream_connect(w, fd) < 0)) {
 			e = errno;
 			wire_fail(w, "%s", strerror(e));
 			if (fd >= 0)
@@ -229,17 +281,12 @@ stream_open(struct wire *w, char *arg)
 			errno = e;
 			return -1;
 		}
-		fcntl(fd, F_SETFL, O_NONBLOCK);
 	}
-	if (server) {
-		w->reconnect = 0;
-		w->ctl = (struct ev){ fd, incoming, w };
-		return ev_add(&w->ctl, EPOLLIN);
-	}
-	tune(fd);
-	w->ev.fd = fd;
-	wire_start(w);
-	return 0;
+	if (!server)
+		return 0;
+	w->reconnect = 0;
+	w->ctl = (struct ev){ fd, incoming, w };
+	return ev_add(&w->ctl, EPOLLIN);
 }
 
 const struct wire_ops stream_ops = {

@@ -73,11 +73,18 @@ extern struct switch_state {
 	bool		quit;
 } sw;
 
+/* ---- vm-switch.c */
+void	switch_init(unsigned ports, bool hub);	/* or exit */
+
+/* ---- part.c: vm-switch --part VM/NAME, for the broker */
+int	part_main(char **options);
+
 /* ---- port.c: all return 0 or an errno value unless said otherwise */
 int	port_create(unsigned n, bool explicit_);
 struct endpoint *port_plug(unsigned n, struct wire *, const char *module,
 	    const char *descr);		/* n 0: any; NULL with errno */
 void	port_unplug(struct endpoint *);
+void	port_close_all(void);
 void	switch_rx(void *arg, struct wire *, struct frame *, unsigned n);
 /* Send a frame of our own out of one port, with a tag if it is tagged there.
  * f must stay until the flush. */

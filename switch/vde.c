@@ -6,6 +6,9 @@
  * datagram socket, a description) and gets back the address of the port's
  * datagram socket; then one frame is one datagram.  The control connection
  * stays open: its end is the end of the plug.
+ *
+ * A plug that comes back keeps its datagram socket: who is in a sandbox by then
+ * cannot make another in the file system.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -33,10 +36,49 @@ vde_close(struct wire *w)
 		close(w->ctl.fd);
 		w->ctl.fd = -1;
 	}
-	if (w->bound[0]) {
-		unlink(w->bound);
-		w->bound[0] = 0;
+	if (w->reconnect) {
+		if (w->ev.fd >= 0) {
+			ev_del(&w->ev);
+			w->kept = w->ev.fd;
+			w->ev.fd = -1;
+		}
+		return;
 	}
+	if (w->bound[0])
+		unix_unlink(w->bound);
+	w->bound[0] = 0;
+}
+
+/* The datagram socket: bound, and connected to nobody. */
+static int
+data_socket(struct wire *w, const char *dir)
+{
+	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+	static unsigned serial;
+	struct stat st;
+	char why[80];
+	int fd = w->kept;
+
+	w->kept = -1;
+	if (fd >= 0 && lstat(w->bound, &st) == 0) {
+		connect(fd, &nobody, sizeof nobody);
+		return fd;
+	}
+	if (fd >= 0)
+		close(fd);
+	snprintf(w->bound, sizeof w->bound, "%s/.%05d-%05u", dir, getpid(),
+	    serial++);
+	fd = unix_listen(w->bound, SOCK_DGRAM, why, sizeof why);
+	if (fd < 0) {
+		snprintf(w->bound, sizeof w->bound, "/tmp/.vde-%05d-%05u",
+		    getpid(), serial++);
+		fd = unix_listen(w->bound, SOCK_DGRAM, why, sizeof why);
+	}
+	if (fd < 0)
+		w->bound[0] = 0;
+	else
+		chmod(w->bound, 0600);
+	return fd;
 }
 
 static int
@@ -45,9 +87,7 @@ vde_open(struct wire *w, char *arg)
 	struct sockaddr_un un = { .sun_family = AF_UNIX }, back;
 	struct vde_request rq = { VDE_MAGIC, VDE_VERSION };
 	struct timeval tv = { 5, 0 };
-	static unsigned serial;
 	uint64_t port = 0;
-	char why[80];
 	int ctl = -1, fd = -1, e, n = 4 << 20;
 
 	if (!*arg)
@@ -65,19 +105,9 @@ vde_open(struct wire *w, char *arg)
 	/* an answer within five seconds: a switch that is stopped must not
 	 * stop us */
 	setsockopt(ctl, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
-	snprintf(w->bound, sizeof w->bound, "%s/.%05d-%05u", arg, getpid(),
-	    serial++);
-	fd = unix_listen(w->bound, SOCK_DGRAM, why, sizeof why);
-	if (fd < 0) {
-		snprintf(w->bound, sizeof w->bound, "/tmp/.vde-%05d-%05u",
-		    getpid(), serial++);
-		fd = unix_listen(w->bound, SOCK_DGRAM, why, sizeof why);
-	}
-	if (fd < 0) {
-		w->bound[0] = 0;
+	fd = data_socket(w, arg);
+	if (fd < 0)
 		goto bad;
-	}
-	chmod(w->bound, 0600);
 	rq.type = port << 8;
 	rq.sock.sun_family = AF_UNIX;
 	strcpy(rq.sock.sun_path, w->bound);
@@ -113,7 +143,9 @@ bad:
 		wire_fail(w, "%s", strerror(e));
 	if (ctl >= 0)
 		close(ctl);
-	if (fd >= 0)
+	if (w->reconnect)
+		w->kept = fd >= 0 ? fd : w->kept;
+	else if (fd >= 0)
 		close(fd);
 	vde_close(w);
 	errno = e;

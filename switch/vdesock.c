@@ -216,9 +216,7 @@ vdesock_close(void)
 
 	if (lis.fd < 0)
 		return;
-	for (unsigned i = 1; i < PORT_MAX_NUM; i++)
-		while (sw.port[i] && sw.port[i]->eps)
-			port_unplug(sw.port[i]->eps);
+	port_close_all();
 	snprintf(path, sizeof path, "%s/ctl", dir_);
 	unlink(path);
 	rmdir(dir_);

@@ -16,6 +16,8 @@
 enum { O_MACADDR = 256, O_PRIORITY, O_HASHSIZE, O_DIRMODE, O_MGMTMODE,
 	O_MGMTGROUP, O_CAPTURE };
 
+static unsigned hashsize = 128, prio = 0x8000;
+
 static const struct option longopts[] = {
 	{ "help", 0, NULL, 'h' }, { "version", 0, NULL, 'v' },
 	{ "numports", 1, NULL, 'n' }, { "hub", 0, NULL, 'x' },
@@ -120,24 +122,43 @@ new_mac(const char *s)
 		err(1, "getrandom");
 }
 
+void
+switch_init(unsigned ports, bool hub)
+{
+	struct rlimit rl;
+
+	sw.numports = ports;
+	sw.hub = hub;
+	sw.prio = prio;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &rl);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	loop_init();
+	sw.started = loop_now;
+	if (fdb_size(hashsize) || vlan_create(0))
+		errx(1, "out of memory");
+	stp_start();
+}
+
 int
 main(int argc, char **argv)
 {
 	const char *sock = NULL, *mgmt = NULL, *pidfile = NULL, *rc = NULL,
 	    *capture = NULL, *mac = NULL, *specs[64];
-	unsigned mode = 0600, dirmode = 0, mgmtmode = 0600, hashsize = 128, i;
+	unsigned mode = 0600, dirmode = 0, mgmtmode = 0600, numports = 32, i;
 	unsigned nspec = 0;
-	bool daemonize = false, modeset = false, fstp = false;
+	bool daemonize = false, modeset = false, fstp = false, hub = false;
 	gid_t gid = -1, mgid = -1;
 	struct session boot = { .outfd = 2, .rc = true };
 	static char why[300], buf[300], taps[16][40];
 	unsigned ntap = 0;
-	struct rlimit rl;
 	char *s, *t;
 	int c, e;
 
-	sw.numports = 32;
-	sw.prio = 0x8000;
+	if (argc > 2 && !strcmp(argv[1], "--part"))
+		return part_main(argv + 3);
 	while ((c = getopt_long_only(argc, argv,
 	    "hvn:xFs:m:g:dp:f:M:D:t:P:", longopts, NULL)) != -1)
 		switch (c) {
@@ -148,11 +169,11 @@ main(int argc, char **argv)
 			printf("vm-switch (VDE 2.3.2 compatible)\n");
 			return 0;
 		case 'n':
-			sw.numports = num("numports", optarg, 10, 1,
+			numports = num("numports", optarg, 10, 1,
 			    PORT_MAX_NUM - 1);
 			break;
 		case 'x':
-			sw.hub = true;
+			hub = true;
 			break;
 		case 'F':
 			fstp = true;
@@ -199,7 +220,7 @@ main(int argc, char **argv)
 			mac = optarg;
 			break;
 		case O_PRIORITY:
-			sw.prio = num("priority", optarg, 10, 0, 65535);
+			prio = num("priority", optarg, 10, 0, 65535);
 			break;
 		case O_HASHSIZE:
 			hashsize = num("hashsize", optarg, 10, 1, 1 << 20);
@@ -227,25 +248,16 @@ main(int argc, char **argv)
 		dirmode = 02700 | (mode & 070 ? 070 : 0) | (mode & 07 ? 07 :
 		    0);
 	new_mac(mac);
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		rl.rlim_cur = rl.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &rl);
-	}
-	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTERM, on);
 	signal(SIGINT, on);
 	signal(SIGHUP, on);
-	loop_init();
-	sw.started = loop_now;
+	switch_init(numports, hub);
 	command_add(ds_cmds);
 	command_add(base_cmds);
 	command_add(fdb_cmds);
 	command_add(stp_cmds);
 	command_add(port_cmds);
 	command_add(vlan_cmds);
-	if (fdb_size(hashsize) || vlan_create(0))
-		errx(1, "out of memory");
-	stp_start();
 	stp_enable(fstp);
 	if (!sock)
 		sock = geteuid() ? "/tmp/vde.ctl" : "/var/run/vde.ctl";

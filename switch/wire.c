@@ -15,12 +15,13 @@
 #include "wire.h"
 
 #define QSIZE	(1u << 20)
+#define WAIT_MIN (2 * MSEC)
 
 uint8_t wire_buf[BATCH][FRAME_MAX] __attribute__((aligned(64)));
 
 static const struct wire_ops *const kinds[] = {
 	&vde_ops, &stream_ops, &dgram_ops, &mcast_ops, &l2tpv3_ops, &tap_ops,
-	&pcap_ops, &stdio_ops, &fd_ops,
+	&bridge_ops, &pcap_ops, &stdio_ops, &fd_ops,
 };
 #define NKINDS	(sizeof kinds / sizeof *kinds)
 
@@ -90,7 +91,7 @@ wire_new(const struct wire_ops *ops)
 		return NULL;
 	w->ops = ops;
 	w->ev = (struct ev){ -1, wire_event, w };
-	w->ctl.fd = w->out.fd = w->sendfd = -1;
+	w->ctl.fd = w->out.fd = w->sendfd = w->kept = -1;
 	w->qsize = QSIZE;
 	w->q = malloc(w->qsize);
 	if (!w->q) {
@@ -98,6 +99,16 @@ wire_new(const struct wire_ops *ops)
 		return NULL;
 	}
 	return w;
+}
+
+void
+wire_retry(struct wire *w)
+{
+	w->up = false;
+	w->wait = w->wait ? w->wait * 2 : WAIT_MIN;
+	if (w->wait > w->reconnect * SEC)
+		w->wait = w->reconnect * SEC;
+	timer_set(&w->retry, mono() + w->wait);
 }
 
 static void
@@ -109,10 +120,8 @@ try_again(struct timer *t)
 	p = strchr(w->spec, ':');
 	snprintf(arg, sizeof arg, "%s", p ? p + 1 : "");
 	arg[strcspn(arg, ",")] = 0;
-	if (w->ops->open(w, arg) < 0) {
-		w->up = false;
-		timer_set(t, mono() + w->reconnect * SEC);
-	}
+	if (w->ops->open(w, arg) < 0)
+		wire_retry(w);
 }
 
 static int
@@ -179,7 +188,7 @@ wire_open(const char *spec, wire_rx_fn *rx, void *arg, char *why,
 	if (k == 0)
 		k = w->ops->open(w, p);
 	if (k < 0 && w->reconnect && errno != EINVAL) {
-		timer_set(&w->retry, mono() + w->reconnect * SEC);
+		wire_retry(w);
 		k = 0;
 	}
 	if (k < 0) {
@@ -241,9 +250,13 @@ void
 wire_start(struct wire *w)
 {
 	w->up = true;
+	w->wait = 0;
+	timer_set(&w->retry, 0);
 	w->qhead = w->qtail = 0;
 	w->inlen = 0;
 	ev_add(&w->ev, w->paused ? 0 : EPOLLIN);
+	if (w->back)
+		w->back(w->arg, w);
 }
 
 static void
@@ -267,7 +280,7 @@ wire_lost(struct wire *w)
 {
 	shut(w);
 	if (w->reconnect)
-		timer_set(&w->retry, mono() + w->reconnect * SEC);
+		wire_retry(w);
 	/* a server waits for the next peer */
 	if (w->gone && w->ctl.fd < 0)
 		w->gone(w->arg, w);
@@ -278,6 +291,7 @@ wire_close(struct wire *w)
 {
 	struct wire **p;
 
+	w->reconnect = 0;
 	shut(w);
 	if (w->ctl.fd >= 0) {
 		ev_del(&w->ctl);
@@ -285,8 +299,10 @@ wire_close(struct wire *w)
 	}
 	if (w->sendfd >= 0)
 		close(w->sendfd);
+	if (w->kept >= 0)
+		close(w->kept);
 	if (w->bound[0])
-		unlink(w->bound);
+		unix_unlink(w->bound);
 	timer_set(&w->retry, 0);
 	for (p = &dirty; *p; p = &(*p)->dirty_next)
 		if (*p == w) {
@@ -468,6 +484,26 @@ wire_addr(struct wire *w, const char *hp, bool passive, int type,
 	return 0;
 }
 
+static int (*listen_elsewhere)(const char *, int, char *, size_t);
+static void (*unlink_elsewhere)(const char *);
+
+void
+wire_paths(int (*lis)(const char *, int, char *, size_t),
+    void (*unl)(const char *))
+{
+	listen_elsewhere = lis;
+	unlink_elsewhere = unl;
+}
+
+void
+unix_unlink(const char *path)
+{
+	if (unlink_elsewhere)
+		unlink_elsewhere(path);
+	else
+		unlink(path);
+}
+
 /* A socket bound to path; one left behind by a dead process is replaced, a
  * live one is EADDRINUSE.  SOCK_STREAM ones listen. */
 int
@@ -477,6 +513,8 @@ unix_listen(const char *path, int type, char *why, size_t n)
 	struct stat st;
 	int fd, try, e;
 
+	if (listen_elsewhere)
+		return listen_elsewhere(path, type, why, n);
 	if (strlen(path) >= sizeof un.sun_path) {
 		snprintf(why, n, "path too long for a socket");
 		errno = ENAMETOOLONG;
@@ -496,7 +534,8 @@ unix_listen(const char *path, int type, char *why, size_t n)
 		e = connect(try, (void *)&un, sizeof un) < 0 ? errno : 0;
 		close(try);
 		errno = EADDRINUSE;
-		if (e != ECONNREFUSED || unlink(path) < 0 ||
+		if (e != ECONNREFUSED ||
+		    (unlink(path) < 0 && errno != ENOENT) ||
 		    bind(fd, (void *)&un, sizeof un) < 0)
 			goto bad;
 	}

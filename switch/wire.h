@@ -43,6 +43,7 @@ void	timer_set(struct timer *, int64_t at);	/* arms or moves; 0 disarms */
 int64_t	mono(void);			/* CLOCK_MONOTONIC ns */
 extern int64_t loop_now;		/* mono() of this round of the loop */
 void	loop_init(void);
+int	loop_timers(unsigned n);	/* room for n more; 0 or -1 */
 int	loop_step(int64_t max_ns);	/* one round; 0 or -1 with errno */
 extern volatile bool loop_quit;
 void	loop_main(void);		/* until loop_quit */
@@ -89,12 +90,15 @@ struct wire {
 	void		*arg;
 	/* the peer went away; with reconnect it will be tried again */
 	void		(*gone)(void *arg, struct wire *);
+	/* a peer is there again */
+	void		(*back)(void *arg, struct wire *);
 	/* a listening wire: takes over the new wire; NULL: one at a time */
 	void		(*accepted)(void *arg, struct wire *);
 	char		spec[256];
 	char		why[160];	/* reason of the last failure */
-	unsigned	reconnect;	/* seconds, 0: never */
-	struct timer	retry;
+	unsigned	reconnect;	/* seconds at most, 0: never */
+	struct timer	retry;		/* armed: there is no peer */
+	int64_t		wait;		/* before the next try, ns */
 	bool		up, paused;
 
 	/* options of the spec, "a\0b=c\0\0" */
@@ -116,6 +120,8 @@ struct wire {
 	uint32_t	inlen;
 	unsigned	framing;	/* bytes of length before each frame */
 
+	uint32_t	snap;		/* of a frame in a capture */
+
 	/* datagrams */
 	bool		raw_ip;		/* the kernel gives the IPv4 header too */
 	unsigned	hdrlen;		/* tunnel header before each frame */
@@ -125,6 +131,7 @@ struct wire {
 	struct sockaddr_storage peer, self;
 	socklen_t	peerlen, selflen;
 	int		sendfd;		/* multicast: -1: same as ev.fd */
+	int		kept;		/* until the end of the wire, or -1 */
 	char		bound[108];	/* unix path to remove at close */
 
 	uint64_t	rxp, rxb, txp, txb, drop, bad;
@@ -149,12 +156,13 @@ void	wire_kinds(void (*fn)(const char *kind, const char *syntax));
 /* ---- for the kinds */
 extern uint8_t wire_buf[BATCH][FRAME_MAX];	/* datagrams are received here */
 extern const struct wire_ops vde_ops, vdeport_ops, stream_ops, dgram_ops,
-	    mcast_ops, l2tpv3_ops, tap_ops, pcap_ops, stdio_ops, fd_ops;
+	    mcast_ops, l2tpv3_ops, tap_ops, bridge_ops, pcap_ops, stdio_ops, fd_ops;
 int	wire_fail(struct wire *, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));	/* returns -1 */
 const char *wire_opt(struct wire *, const char *key);	/* "" if no value */
 int	wire_num(struct wire *, const char *key, uint64_t max, uint64_t *);
 void	wire_start(struct wire *);	/* ev.fd is connected: watch it */
+void	wire_retry(struct wire *);	/* soon, then less and less often */
 void	wire_lost(struct wire *);	/* peer closed */
 void	wire_queue(struct wire *, unsigned from);	/* tx[from..] -> queue */
 void	wire_want(struct wire *);	/* set the epoll mask anew */
@@ -164,9 +172,16 @@ int	wire_addr(struct wire *, const char *hostport, bool passive,
 int	wire_unix(struct wire *, const char *path, struct sockaddr_storage *,
 	    socklen_t *);
 int	unix_listen(const char *path, int type, char *why, size_t n);
+void	unix_unlink(const char *path);
+/* Somebody else does the two, for a process in a sandbox. */
+void	wire_paths(int (*)(const char *path, int type, char *why, size_t n),
+	    void (*)(const char *path));
 void	dgram_rx(struct wire *), dgram_flush(struct wire *),
 	dgram_drain(struct wire *);
 int	tap_open(const char *name, char *got, size_t n);
+/* Start argv[0] with these as descriptors 0, 1 and 3; -1: 0 and 1 as they are, 3
+ * closed.  0 or errno. */
+int	spawn(char *const *argv, int in, int out, int three, pid_t *);
 
 static inline uint16_t
 get16(const void *v)

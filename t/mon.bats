@@ -65,7 +65,7 @@ refused() {
 	vm_paused m
 	ask help
 	for c in help info stop cont system_reset system_powerdown nmi quit cpu x \
-	    xp print memsave pmemsave sendkey set_link hostfwd_add hostfwd_remove log stat ask; do
+	    xp print memsave pmemsave sendkey set_link hostfwd_add hostfwd_remove device_add netdev_del log stat ask; do
 		printf '%s\n' "$output" | grep -qE "^$c(\\||[ /]| --)" || { echo "$c"; false; }
 	done
 	ask help xp; told "xp /fmt addr -- dump physical memory"

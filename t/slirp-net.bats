@@ -252,3 +252,25 @@ serve() {
 	run in_guest bash "$D/many"
 	[ "$output" = all ]
 }
+
+@test "a directory by SMB: read, write, and nothing left" {
+	need smbclient
+	[ -x /usr/sbin/smbd ] || skip "no smbd"
+	mkdir "$S/share"
+	head -c 3000000 /dev/urandom >"$S/share/big"
+	slirp -o "restrict=on,smb=$S/share"
+	local before=$(ls -d /tmp/vm-slirp.* | wc -l)
+	cd "$D"
+	in_guest smbclient -s /dev/null -N //10.0.2.4/qemu -c 'get big; put big copy'
+	cmp "$S/share/big" big
+	cmp "$S/share/big" "$S/share/copy"
+	kill "${pids[-1]}"
+	fewer() { [ "$(ls -d /tmp/vm-slirp.* | wc -l)" -lt "$before" ]; }
+	until_ok fewer
+	run "$B/vm-slirp" -M "$S/none/c" -o "smb=$S/share" "stream:$S/s,server"
+	[ "$status" -eq 1 ]
+	fewer
+	run "$B/vm-slirp" -o "smb=$S/none" "stream:$S/s,server"
+	[ "$status" -eq 1 ]
+	[[ $output == *"smb=$S/none: No such file or directory" ]]
+}

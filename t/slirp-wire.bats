@@ -213,3 +213,27 @@ slow_guest() {
 	[ "$status" -eq 1 ]
 	[[ $output == *"No such file"* ]]
 }
+
+@test "it is in a sandbox; killed, it leaves no socket behind" {
+	mkdir "$S/t"
+	start "$B/vm-slirp" -M "$S/c" -p "$S/pid" -o "tftp=$S/t,hostfwd=unix:$S/u-:80" \
+	    "stream:$S/s,server"
+	until_ok test -S "$S/c"
+	confined() { grep -q '^Seccomp:.*2$' "/proc/${pids[0]}/status"; }
+	[ "${NETBIN:-}" ] || until_ok confined
+	grep -q '^NoNewPrivs:.*1$' "/proc/${pids[0]}/status"
+	run ctl "$S/c" "hostfwd_add unix:$S/later-:80"
+	[ "$output" = ok ]
+	[ -S "$S/later" ]
+	run ctl "$S/c" "hostfwd_add unix:$S/none/later-:80"
+	[[ $output == "err 2 "*"No such file or directory" ]]
+	run ctl "$S/c" "hostfwd_remove unix:$S/later"
+	[ "$output" = ok ]
+	[ ! -e "$S/later" ]
+	kill -9 "${pids[0]}"
+	empty() { [ "$(ls "$S")" = "$(printf 'in\nt')" ]; }
+	until_ok empty || { ls "$S"; return 1; }
+	run "$B/vm-slirp" -o "tftp=$S/none" "stream:$S/s,server"
+	[ "$status" -eq 1 ]
+	[[ $output == *"tftp=$S/none: No such file or directory" ]]
+}

@@ -1,6 +1,8 @@
 # What the network tests share.  Every process started is ended by its number.
 
 net_setup() {
+	# a call that is not on the list is a death
+	export VM_SANDBOX=kill
 	cd "$BATS_TEST_DIRNAME/.."
 	B=${NETBIN:-$PWD/build/bin}	# another build, as with ASan
 	D=$BATS_TEST_TMPDIR
@@ -87,12 +89,14 @@ need_tap() {
 	TAP=t$$x$BATS_TEST_NUMBER
 }
 
-# a TCP port of this host nobody uses
+# a TCP port of this host nobody uses, nor the next one; below those that the
+# kernel gives to connections, which rest for a minute
 free_port() {
 	local p
 	while :; do
-		p=$((20000 + RANDOM % 30000))
-		(exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || break
+		p=$((20000 + RANDOM % 12000))
+		(exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null ||
+			(exec 3<>"/dev/tcp/127.0.0.1/$((p + 1))") 2>/dev/null || break
 	done
 	echo "$p"
 }

@@ -269,7 +269,7 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-rtc base=tomorrow: utc, localtime or YYYY-MM-DD[THH:MM:SS] expected" -rtc base=tomorrow
 	refuse 2 "-rtc clock rt: not supported yet" -rtc clock=rt
 	show -rtc clock=vm,base=localtime; has "part rtc dev=rtc base=localtime clock=vm"
-	refuse 2 "-nic bridge: not supported yet" -nic bridge
+	refuse 2 "-nic vhost-user: not supported yet" -nic vhost-user
 	refuse 2 "-vga std: not supported yet" -vga std
 	refuse 2 "-display gtk: not supported yet" -display gtk
 	show -nic none -net none; lacks nic0; lacks slirp
@@ -300,6 +300,9 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -nic vde; card nic0 vde:
 	show -nic vde,sock=/tmp/sw,port=3; card nic0 vde:/tmp/sw,port=3
 	show -nic tap,ifname=tap3,script=no,downscript=no; card nic0 tap:tap3
+	show -nic tap,ifname=t,downscript=/d; card nic0 tap:t,script=/etc/qemu-ifup,downscript=/d
+	show -nic tap,helper=/h,br=b; card nic0 bridge:b,helper=/h
+	show -nic bridge; card nic0 bridge:br0,helper=/usr/lib/qemu/qemu-bridge-helper
 	show -nic l2tpv3,src=1.1.1.1,dst=2.2.2.2,udp,srcport=1,dstport=2,txsession=0xf,counter
 	card nic0 l2tpv3:1.1.1.1,dst=2.2.2.2,udp,srcport=1,dstport=2,txsession=0xf,counter
 	# several cards: addresses count up; a card may be named as its network
@@ -321,21 +324,22 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	show -nic vde,model=rtl8139; has "part nic0 dev=rtl8139 link=vde: mac=52:54:00:12:34:56 addr=2"
 	show -netdev vde,id=v -net nic,netdev=v; card nic0 vde:
 	refuse 2 "-netdev user: needs an id" -netdev user
-	refuse 2 "-nic user: smb=/x: not supported yet" -nic user,smb=/x
+	refuse 2 "-nic user: fd=5: not supported yet" -nic user,fd=5
 	refuse 2 "-nic user: colour=red: not supported yet" -nic user,colour=red
 	refuse 2 "-nic carrier-pigeon: unknown network" -nic carrier-pigeon
 	refuse 2 "-nic model token-ring: unknown card; -nic model=help lists them" -nic user,model=token-ring
 	refuse 2 "-nic model vmxnet3: not supported yet" -nic user,model=vmxnet3
 	refuse 2 "-nic mac=01:00:00:00:00:00: not the address of a card, xx:xx:xx:xx:xx:xx" -nic user,mac=01:00:00:00:00:00
-	refuse 2 "-nic tap: script (script=no): not supported yet" -nic tap
+	refuse 2 "-nic tap: br is for helper" -nic tap,br=b
+	refuse 2 "-nic tap: ifname or helper, not both" -nic tap,ifname=t,helper=/h
 	refuse 2 "-nic vde: group=g: not supported yet" -nic vde,group=g
 	refuse 2 "-nic socket: fd=3: not supported yet" -nic socket,fd=3
-	refuse 2 "-netdev hubport: not supported yet" -netdev hubport,id=a,hubid=0
+	refuse 2 "-netdev hubport: needs hubid" -netdev hubport,id=a
+	refuse 2 "-netdev hubport,netdev=b: no -netdev has this id" -kernel k -netdev hubport,id=a,hubid=0,netdev=b
 	refuse 2 "-device virtio-net-pci,netdev=z: no -netdev has this id" -kernel k -device virtio-net-pci,netdev=z
 	refuse 2 "-device virtio-net-pci,netdev=n: the network is in use already" -kernel k \
 		-netdev user,id=n -device virtio-net-pci,netdev=n -device virtio-net-pci,netdev=n
 	refuse 2 "-netdev id=n: taken" -netdev user,id=n -netdev vde,id=n
-	refuse 2 "-net vde: a second network on the hub: not supported yet" -net user -net vde
 	run "$vm" -print -kernel k -netdev user,id=n </dev/null
 	[ "$status" -eq 0 ]
 	[[ $output == *"vm-run: warning: network n: no card uses it"* ]]
