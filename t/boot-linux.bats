@@ -67,6 +67,15 @@ look='cat /proc/cpuinfo /proc/interrupts; for d in /sys/bus/pci/devices/*; do ec
 	quiet_kernel
 }
 
+@test "no process needs what its sandbox forbids" {
+	truncate -s 1M "$BATS_TEST_TMPDIR/d"
+	VM_SANDBOX=kill boot -m 256 -smp 2 -drive if=virtio,format=raw,file="$BATS_TEST_TMPDIR/d" \
+		-device virtio-rng-pci -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" -- quiet \
+		'vm.run="ip link; dd if=/dev/vda of=/dev/null"'
+	[ "$status" -eq 0 ]
+	seen '^vm.run: 0$'
+}
+
 @test "two processors" {
 	boot -m 512 -smp 2 -kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" -- \
 		'vm.run="nproc; cat /proc/interrupts"'

@@ -53,27 +53,14 @@ while [ $i -lt "$n" ]; do
 done
 echo "$n repetitions"
 echo
-awk -v json=build/bench/smp.json '
-	function median(k,   n, i, j, t, v) {
-		n = count[k]
-		for (i = 1; i <= n; i++)
-			v[i] = val[k, i]
-		for (i = 2; i <= n; i++)
-			for (j = i; j > 1 && v[j] < v[j - 1]; j--) {
-				t = v[j]; v[j] = v[j - 1]; v[j - 1] = t
-			}
-		if (!n)
-			return 0
-		return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-	}
+awk -v json=build/bench/smp.json "$median"'
 	function ratio(a, b) {
 		return a && b ? a / b : 0
 	}
 	{
 		if (!seen[$3]++)
 			name[++names] = $3
-		k = $1 SUBSEP $2 SUBSEP $3
-		val[k, ++count[k]] = $4
+		val[$1 $2, $3, ++count[$1 $2, $3]] = $4
 	}
 	END {
 		f = "%-10s %8s %8s %6s %10s %8s %6s %10s\n"
@@ -82,8 +69,8 @@ awk -v json=build/bench/smp.json '
 		for (i = 1; i <= names; i++) {
 			for (w = 1; w <= 2; w++) {
 				who = w == 1 ? "ours" : "peer"
-				one[w] = median(who SUBSEP 1 SUBSEP name[i])
-				four[w] = median(who SUBSEP 4 SUBSEP name[i])
+				one[w] = median(who 1, name[i])
+				four[w] = median(who 4, name[i])
 				g[w] = ratio(one[w], four[w])
 				if (g[w])
 					logs[w] += log(g[w])

@@ -144,11 +144,9 @@ about() {
 	echo "kernel: $(file -b $guest/vmlinuz 2>/dev/null | sed 's/.*version \([^ ]*\).*/\1/'), $1${opts:+, ours with $opts}"
 }
 
-# table WHAT UNIT JSON <LINES: lines `who name class value checksum' in any
-# number to a table of medians with geometric means, and to a JSON object a line.
-# Fails where checksums differ.
-table() {
-	awk -v what="$1" -v unit="$2" -v json="$3" '
+# median of val[who, name, 1] to val[who, name, count[who, name]], for awk
+# shellcheck disable=SC2016 # awk's
+median='
 	function median(who, name,   n, i, j, t, v) {
 		n = count[who, name]
 		for (i = 1; i <= n; i++)
@@ -161,6 +159,13 @@ table() {
 			return 0
 		return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
 	}
+'
+
+# table WHAT UNIT JSON <LINES: lines `who name class value checksum' in any
+# number to a table of medians with geometric means, and to a JSON object a line.
+# Fails where checksums differ.
+table() {
+	awk -v what="$1" -v unit="$2" -v json="$3" "$median"'
 	function show(v) {
 		if (!v)
 			return "-"
