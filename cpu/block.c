@@ -18,10 +18,7 @@ reserve(size_t bytes)
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (p == MAP_FAILED)
-		return NULL;
-	madvise(p, bytes, MADV_HUGEPAGE);	/* read at random */
-	return p;
+	return p == MAP_FAILED ? NULL : p;
 }
 
 int
@@ -44,11 +41,14 @@ block_init(size_t tb_size, const struct ram *ram)
 	jit.wpage = reserve(jit.npage);
 	jit.chunks = reserve(jit.npage * sizeof(*jit.chunks));
 	jit.at = reserve(jit.size / GRAIN * sizeof(*jit.at));
-	if (!jit.at || !jit.blk || !jit.ex || !jit.ins || !jit.pc || !jit.hash || !jit.page ||
-	    !jit.wpage || !jit.chunks) {
+	if (!jit.at || !jit.blk || !jit.ex || !jit.ins || !jit.pc ||
+	    !jit.hash || !jit.page || !jit.wpage || !jit.chunks) {
 		errno = ENOMEM;
 		return -1;
 	}
+	/* read at random */
+	madvise(jit.hash, jit.nhash * sizeof(*jit.hash), MADV_HUGEPAGE);
+	madvise(jit.blk, jit.maxblk * sizeof(*jit.blk), MADV_HUGEPAGE);
 	return 0;
 }
 
