@@ -97,7 +97,7 @@ tlb_flush_all(struct cpu *c)
 
 	for (m = 0; m < 16; m++)
 		c->large[m] = 0;
-	c->high_local = false;
+	c->high_local = 0;
 	for (m = 0; m < MMU_N; m++) {
 		clear(c->tlb[m][0], 2 * TLB_N);
 		clear(c->slot[m][0], 2 * SLOT_N);
@@ -135,7 +135,7 @@ tlb_flush_nonglobal(struct cpu *c)
 	}
 	for (m = 0; m < MMU_N; m++) {
 		tlb_clear_logged(c->tlb[m][0], &c->tlb_log[m]);
-		if (c->high_local || c->slot_log[m].n > 2 * SLOT_N)
+		if (c->high_local >> m & 1 || c->slot_log[m].n > 2 * SLOT_N)
 			clear(c->slot[m][0], 2 * SLOT_N);
 		else
 			for (i = 0; i < c->slot_log[m].n; i++)
@@ -148,7 +148,7 @@ tlb_flush_nonglobal(struct cpu *c)
 	for (i = 0; i < c->itlb_log.n; i++)
 		t[c->itlb_log.i[i]].tag = 1;
 	c->itlb_log.n = 0;
-	c->high_local = false;
+	c->high_local = 0;
 }
 
 static void
@@ -253,6 +253,6 @@ tlb_fill(struct cpu *c, uint64_t linear, int access, unsigned mmu,
 	    (uint64_t)p - (linear & ~0xfffull);
 	if (!w->global) {
 		flush_log(&c->tlb_log[mmu], (uint16_t)i);
-		c->high_local |= linear >> 63;
+		c->high_local |= (uint8_t)(linear >> 63 << mmu);
 	}
 }

@@ -177,7 +177,8 @@ struct cpu {
 	uint64_t	split;		/* rip of an access that is on two pages */
 	uint8_t		pauses;		/* PAUSEs executed, modulo 256 */
 	uint8_t		sample;		/* slot refills, modulo 256 */
-	bool		high_local;	/* upper-half page in the TLB, not global */
+	uint8_t		high_local;	/* MMU sets with an upper-half page in the TLB
+					 * that is not global: a bit each */
 	/* exception being delivered, for double faults: -1 none */
 	int		exc_vector;
 	int		exc_pending;	/* raised, not delivered: -1 none */

@@ -27,11 +27,11 @@ four() {
 	read -r z b </proc/uptime
 	echo "work $1 $a $z"
 }
-digest() { for i in 1 2 3 4 5; do sha256sum /data; done; }
-compress() { gzip -9 </data; }
-processes() { for i in $(seq 200); do /bin/busybox true; done; }
-pipes() { dd if=/dev/zero bs=512 count=40000 2>/dev/null | dd of=/dev/null bs=512 2>/dev/null; }
-pages() { for i in $(seq 12); do dd if=/dev/zero of=/dev/null bs=8M count=1 2>/dev/null; done; }
+digest() { for i in $(seq 16); do sha256sum /data; done; }
+compress() { for i in 1 2 3 4; do gzip -9 </data; done; }
+processes() { for i in $(seq 500); do /bin/busybox true; done; }
+pipes() { dd if=/dev/zero bs=512 count=120000 2>/dev/null | dd of=/dev/null bs=512 2>/dev/null; }
+pages() { for i in $(seq 40); do dd if=/dev/zero of=/dev/null bs=8M count=1 2>/dev/null; done; }
 for j in digest compress processes pipes pages; do four $j; done
 X
 head -c 6000000 build/bench/kernels >"$tmp/root/data"
