@@ -89,17 +89,14 @@ serve_slot(struct part *p, unsigned n, struct slot *s, bool trace)
 		syscall(SYS_futex, &s->state, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
+/* The posted writes of a vcpu. */
 static bool
-serve_cpu(struct part *p, unsigned n, bool trace)
+serve_ring(struct part *p, unsigned n, bool trace)
 {
 	struct chan_cpu *c = &p->chan->cpu[n];
 	struct ring_ent e;
-	bool asked, did = false;
 	unsigned i;
 
-	/* looked at first: what was posted before the request is then seen */
-	asked = atomic_load_explicit(&c->slot.state, memory_order_acquire) ==
-	    SLOT_ASKED;
 	for (i = 0; i < RING_N && ring_peek(&c->ring, &e); i++) {
 		if (e.op == CHAN_WRITE)
 			do_write(p, e.range, e.off, e.size, e.data);
@@ -107,15 +104,10 @@ serve_cpu(struct part *p, unsigned n, bool trace)
 			chan_trace(p->chan, CHAN_WRITE, n, e.range, e.off,
 			    e.size, e.data, 0, true);
 		ring_pop(&c->ring);
-		did = true;
 	}
 	if (i == RING_N)
 		atomic_fetch_or(&p->chan->asked, 1ull << n % 64);
-	if (asked) {
-		serve_slot(p, n, &c->slot, trace);
-		did = true;
-	}
-	return did;
+	return i > 0;
 }
 
 bool
@@ -123,7 +115,7 @@ part_serve(struct part *p)
 {
 	struct chan *c = p->chan;
 	uint64_t asked, bell = 0;
-	bool trace, did = false;
+	bool slots[NVCPU_MAX + 1], trace, did = false;
 	unsigned n;
 
 	if (atomic_load_explicit(&c->bell, memory_order_relaxed) != 0)
@@ -133,9 +125,27 @@ part_serve(struct part *p)
 		return false;
 	asked = atomic_exchange(&c->asked, 0);
 	trace = atomic_load_explicit(&c->trace_on, memory_order_relaxed) != 0;
+	/*
+	 * The requests are looked at first, then who posted, on all vcpus: what
+	 * was posted before a request, by whomever, is then seen and comes first.
+	 */
+	for (n = 0; n <= p->nvcpu; n++)
+		slots[n] = asked >> n % 64 & 1 && atomic_load_explicit(
+		    &c->cpu[n].slot.state, memory_order_acquire) == SLOT_ASKED;
+	asked |= atomic_exchange(&c->asked, 0);
 	for (n = 0; asked != 0 && n <= p->nvcpu; n++)
 		if (asked >> n % 64 & 1)
-			did |= serve_cpu(p, n, trace);
+			did |= serve_ring(p, n, trace);
+	for (n = 0; asked != 0 && n <= p->nvcpu; n++) {
+		if (slots[n]) {
+			serve_slot(p, n, &c->cpu[n].slot, trace);
+			did = true;
+		} else if (atomic_load(&c->cpu[n].slot.state) == SLOT_ASKED) {
+			/* asked meanwhile: next time */
+			atomic_fetch_or(&c->asked, 1ull << n % 64);
+			did = true;
+		}
+	}
 	if (bell != 0) {
 		if (trace)
 			chan_trace(c, CHAN_BELL, 0, 0, 0, 8, bell, 0, false);

@@ -191,6 +191,27 @@ wake(struct chan_ref *r)
 	}
 }
 
+/* Have the other vcpus' posted writes been made? */
+static bool
+others_drained(const struct cpu *c, const struct chan_ref *r)
+{
+	unsigned i;
+
+	for (i = 0; i < machine.ncpu; i++)
+		if (i != c->index && !ring_drained(&r->chan->cpu[i].ring))
+			return false;
+	return true;
+}
+
+static void
+sync_write(struct cpu *c, struct chan_ref *r, unsigned range, uint64_t off,
+    unsigned size, uint64_t val)
+{
+	waits(c);
+	chan_write(r, c->index, range, off, size, val);
+	cpu_back(c);
+}
+
 static void
 post(struct cpu *c, struct chan_ref *r, unsigned range, uint64_t off,
     unsigned size, uint64_t val)
@@ -199,6 +220,12 @@ post(struct cpu *c, struct chan_ref *r, unsigned range, uint64_t off,
 	uint32_t head = atomic_load_explicit(&g->head, memory_order_relaxed);
 	struct ring_ent *e;
 
+	/* what another vcpu posted may have to come first; a round trip comes
+	 * behind everything */
+	if (!others_drained(c, r)) {
+		sync_write(c, r, range, off, size, val);
+		return;
+	}
 	if (head - atomic_load_explicit(&g->tail, memory_order_acquire) >=
 	    RING_N) {
 		waits(c);
@@ -266,7 +293,8 @@ range_read(struct cpu *c, const struct map_ent *ent, uint64_t addr,
 		off = (addr - e.base) & 7;
 		return v >> 8 * off & ones(size);
 	case RANGE_SHADOW:
-		if (!ring_drained(&r->chan->cpu[c->index].ring))
+		if (!ring_drained(&r->chan->cpu[c->index].ring) ||
+		    !others_drained(c, r))
 			break;
 		/* FALLTHROUGH */
 	case RANGE_STATUS:
@@ -320,9 +348,7 @@ range_write(struct cpu *c, const struct map_ent *ent, uint64_t addr,
 		wake(r);
 		return;
 	case RANGE_SYNC:
-		waits(c);
-		chan_write(r, c->index, e.range, addr - e.base, size, val);
-		cpu_back(c);
+		sync_write(c, r, e.range, addr - e.base, size, val);
 		if (machine.map_seq != machine.map->seq)
 			io_map_changed(c);
 		return;
