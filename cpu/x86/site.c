@@ -116,10 +116,22 @@ hot_key(const struct block *b, unsigned guest)
 	    0x9e3779b97f4a7c15ull >> 32);
 }
 
+static bool
+marked(const uint64_t *set, uint32_t key)
+{
+	return set[key % HOT_N / 64] >> (key % 64) & 1;
+}
+
+static void
+mark(uint64_t *set, uint32_t key)
+{
+	set[key % HOT_N / 64] |= 1ull << (key % 64);
+}
+
 void
 site_sample(struct cpu *c, const struct block *b, unsigned guest)
 {
-	uint32_t k = hot_key(b, guest), i = k % 1024, bit = k % HOT_N;
+	uint32_t k = hot_key(b, guest), i = k % 1024;
 
 	/* not worth waiting for, and the block goes on afterwards */
 	if (!jit_on.sampling || !jit_trylock(c))
@@ -127,8 +139,8 @@ site_sample(struct cpu *c, const struct block *b, unsigned guest)
 	if (sampled[i].key != k)
 		sampled[i].n = 0;
 	sampled[i].key = k;
-	if (++sampled[i].n >= 2 && !(hot[bit / 64] >> (bit % 64) & 1)) {
-		hot[bit / 64] |= 1ull << (bit % 64);
+	if (++sampled[i].n >= 2 && !marked(hot, k)) {
+		mark(hot, k);
 		block_drop(c, b);
 	}
 	jit_unlock(c);
@@ -140,9 +152,7 @@ static uint64_t split[HOT_N / 64];
 bool
 is_split(const struct tr *t, int i)
 {
-	uint32_t bit = hot_key(t->b, t->off[i]) % HOT_N;
-
-	return split[bit / 64] >> (bit % 64) & 1;
+	return marked(split, hot_key(t->b, t->off[i]));
 }
 
 /* Has this group been on two pages so often lately that it costs more than it
@@ -174,10 +184,8 @@ site_often(struct cpu *c, const struct block *b, unsigned guest)
 void
 site_split(struct cpu *c, const struct block *b, unsigned guest)
 {
-	uint32_t bit = hot_key(b, guest) % HOT_N;
-
 	jit_lock(c);
-	split[bit / 64] |= 1ull << (bit % 64);
+	mark(split, hot_key(b, guest));
 	block_drop(c, b);
 	jit_unlock(c);
 }
@@ -185,9 +193,7 @@ site_split(struct cpu *c, const struct block *b, unsigned guest)
 static bool
 is_hot(const struct tr *t)
 {
-	uint32_t bit = hot_key(t->b, t->off[t->i]) % HOT_N;
-
-	return hot[bit / 64] >> (bit % 64) & 1;
+	return marked(hot, hot_key(t->b, t->off[t->i]));
 }
 
 static struct cold *
