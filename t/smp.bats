@@ -1,5 +1,5 @@
 # Several processors at the same time: t/guest/smp.c in a guest.  SMP_SECONDS
-# (8) is how long it runs; half an hour is a stress test.
+# (9) is how long it runs; half an hour is a stress test.
 
 load helpers
 
@@ -9,7 +9,7 @@ setup() {
 	# A second archive behind the first: the kernel unpacks both.
 	(cd "$BATS_TEST_TMPDIR" && echo smp | cpio -o -H newc -R 0:0 --quiet) |
 		cat "$guest/initrd.img" - >"$BATS_TEST_TMPDIR/initrd"
-	seconds=${SMP_SECONDS:-8}
+	seconds=${SMP_SECONDS:-9}
 	limit=$((seconds + 200))
 }
 
@@ -22,7 +22,7 @@ all_good() {
 	boot -m 512 -kernel "$guest/vmlinuz" -initrd "$BATS_TEST_TMPDIR/initrd" \
 		"$@" -- "vm.run=\"/smp $seconds\""
 	[ "$status" -eq 0 ]
-	for p in locked order modify beside shoot-down fork futex churn; do
+	for p in locked order stamps modify beside shoot-down fork futex churn; do
 		seen "^$p: [1-9][0-9]* rounds\$"
 	done
 	seen '^smp: good$'

@@ -43,10 +43,10 @@ emit_sti(struct tr *t, const struct insn *in)
 	e_mov_rr(e, 1, S1, H_CX);
 	e_movzx_gs(e, 1, H_CX, GS(irq_ready));
 	none = e_jrcxz(e);
-	e_mov_rr(e, 1, H_CX, S1);
+	e_mov_rr(e, 1, RCX, S1);
 	emit_slow(t, in);
 	e_here8(e, none);
-	e_mov_rr(e, 1, H_CX, S1);
+	e_mov_rr(e, 1, RCX, S1);
 	emit_if(t, true);
 }
 
@@ -97,10 +97,18 @@ emit_swapgs(struct emit *e)
 	e_st_gs(e, S1, GS(kernel_gs_base));
 }
 
-/* edx:eax = host TSC + the machine's offset + the vcpu's */
+/*
+ * edx:eax = host TSC + the machine's offset + the vcpu's.  RDTSCP waits for what
+ * comes before it (SDM 18.17.2): a clock shared under a lock depends on that.
+ */
 static void
-emit_rdtsc(struct emit *e)
+emit_rdtsc(struct emit *e, bool ordered)
 {
+	if (ordered) {
+		e8(e, 0x0f);
+		e8(e, 0xae);
+		e8(e, 0xe8);		/* lfence */
+	}
 	e8(e, 0x0f);
 	e8(e, 0x31);
 	e_rorx32(e, S1, H_DX);
@@ -225,7 +233,14 @@ inline_insn(struct tr *t, const struct insn *in)
 	case ZYDIS_MNEMONIC_RDTSC:
 		if (t->mode & M_TSD || !t->c->k_tsc)
 			return false;
-		emit_rdtsc(e);
+		emit_rdtsc(e, false);
+		return true;
+	case ZYDIS_MNEMONIC_RDTSCP:
+		if (t->mode & M_TSD || !t->c->k_tsc)
+			return false;
+		emit_rdtsc(e, true);
+		e_ld_gs(e, S1, GS(tsc_aux));
+		e_mov_rr(e, 0, H_CX, S1);
 		return true;
 	case ZYDIS_MNEMONIC_PUSHFQ:
 		if (in->opsize != 8)

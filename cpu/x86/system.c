@@ -766,6 +766,7 @@ exec_system(struct cpu *c, const struct insn *in)
 		rdtsc(c);
 		break;
 	case ZYDIS_MNEMONIC_RDTSCP:
+		__asm__ volatile("lfence" : : : "memory");
 		rdtsc(c);
 		c->gpr[RCX] = (uint32_t)c->tsc_aux;
 		break;

@@ -193,6 +193,58 @@ order_begin(void)
 	both = 0;
 }
 
+/* -------------------------------------------------------------- time stamps */
+
+static struct { atomic_int lock; uint64_t last; } stamp;
+
+static uint64_t
+rdtscp(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("rdtscp" : "=a"(lo), "=d"(hi) : : "rcx", "memory");
+	return lo | (uint64_t)hi << 32;
+}
+
+static uint64_t
+lfence_rdtsc(void)
+{
+	uint32_t lo, hi;
+
+	__asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi) : : "memory");
+	return lo | (uint64_t)hi << 32;
+}
+
+/* One clock: whoever takes the lock later reads a later time. */
+static void *
+stamps(void *arg)
+{
+	uint64_t last, t;
+	unsigned long i;
+
+	(void)arg;
+	for (i = 0; !over; i++) {
+		while (atomic_exchange_explicit(&stamp.lock, 1,
+		    memory_order_acquire))
+			while (atomic_load_explicit(&stamp.lock,
+			    memory_order_relaxed))
+				__asm__ volatile("pause");
+		last = stamp.last;
+		t = stamp.last = i & 1 ? rdtscp() : lfence_rdtsc();
+		atomic_store_explicit(&stamp.lock, 0, memory_order_release);
+		if (t < last)
+			fail(i & 1 ? "rdtscp" : "lfence; rdtsc", last, t);
+	}
+	atomic_fetch_add(&rounds, i);
+	return NULL;
+}
+
+static void
+stamps_begin(void)
+{
+	memset(&stamp, 0, sizeof(stamp));
+}
+
 /* ---------------------------------------------------- cross-modifying code */
 
 static uint8_t *code;
@@ -467,6 +519,7 @@ static const struct part {
 } parts[] = {
 	{ "locked", adds_begin, adds, adds_end },
 	{ "order", order_begin, order, NULL },
+	{ "stamps", stamps_begin, stamps, NULL },
 	{ "modify", modify_begin, modify, page_end },
 	{ "beside", page_begin, beside, page_end },
 	{ "shoot-down", shoot_begin, shoot, shoot_end },

@@ -193,6 +193,7 @@ flags(void)
 	P("mov rbx, [r13]\nsti\nmov rbx, [rsp]\ncli\nmov rbx, [rsp]");
 	P("swapgs\nswapgs");
 	P("rdtsc");
+	P("rdtscp");
 	P("pushfq\npopfq");
 	P("pushfq\nmov rbx, [rsp]\npop rbx");
 	P("cld");
