@@ -474,6 +474,7 @@ block_flush(void)
 	jit.cold_used = jit.cold;
 	jit.n_flush++;
 	perfmap_flush();
+	profile_forget();
 	for (i = 0; i < machine.ncpu; i++)
 		for (m = 0; m < MMU_N; m++)
 			jc_flush(machine.cpu[i], m);

@@ -42,6 +42,7 @@ struct block {
 	struct block	*page;		/* other blocks of the page */
 	struct exit_rec	*in;		/* links that jump here */
 	bool		dead;
+	bool		busy;		/* made as one that runs often */
 	/*
 	 * One instruction on two pages: mode has MODE_CROSS, gpa2 is the second
 	 * page, and the next block (of no code) stands for it in that page's
@@ -167,6 +168,13 @@ struct block *block_here(struct cpu *);
  * the way back to it when there is something to do between instructions.
  * eflags are true; they and the FPU are made ready. */
 const uint8_t *jit_next(struct cpu *);
+
+/* x86/profile.c */
+/* The vcpu was seen at host pc, by a signal handler of its own. */
+void	profile_look(struct cpu *, const void *pc);
+/* What was seen is seen to: host ns until the next look, 0: none. */
+int64_t	profile_looked(struct cpu *);
+void	profile_forget(void);
 
 /* tlb.c */
 static inline void

@@ -173,6 +173,7 @@ jit_cpu(struct cpu *c)
 	c->self = c;
 	c->m = &machine;
 	c->k_hi52 = ~0xfffull;
+	c->k_lo12 = 0xfff;
 	c->k_tlbmask = (uint64_t)(TLB_N - 1) << 12;
 	c->k_not_if = 0xfd;		/* eflags byte 1 without IF */
 	c->k_status = FL_STATUS;
@@ -187,6 +188,7 @@ jit_cpu(struct cpu *c)
 static bool
 boundary(struct cpu *c)
 {
+	bool polled = atomic_load_explicit(c->poll, memory_order_relaxed);
 	uint32_t req;
 	int v;
 
@@ -203,7 +205,7 @@ boundary(struct cpu *c)
 		if (req & REQ_SIPI && c->wait_sipi)
 			x86_sipi(c, c->sipi_vector);
 	}
-	if (atomic_load_explicit(c->poll, memory_order_relaxed))
+	if (polled)
 		irq_collect(c);
 	cpu_safe_point(c);
 	if (!block_room())
@@ -221,6 +223,8 @@ boundary(struct cpu *c)
 		c->n_irq++;
 		x86_interrupt(c, v, INT_EXTERNAL, 0);
 	}
+	if (polled && !c->halted)
+		irq_look(c, profile_looked(c));
 	return true;
 }
 

@@ -2,8 +2,9 @@
  * stat.c - what the vcpus count: `info jit' and `stat' (PROTOCOL.md "Questions to
  * the vcpu").
  *
- * Nothing is counted where it would cost: a slot that hits is not, and refills
- * of slots are counted by 256, when one of them is looked at (site_sample).
+ * Nothing is counted where it would cost, unless count=on: an access that hits is
+ * not, and refills of slots are counted by 256, when one of them is looked at
+ * (profile_refilled).
  */
 #include <stdlib.h>
 
@@ -53,6 +54,35 @@ greatest(FILE *f, struct count *t, unsigned n)
 		fprintf(f, "  %-14s%10llu\n", t[i].name, (ull)t[i].n);
 }
 
+static void
+rate(FILE *f, const char *name, uint64_t all, uint64_t not)
+{
+	if (all)
+		fprintf(f, "%-16s%10llu per mille of %llu\n", name,
+		    (ull)((all - not) * 1000 / all), (ull)all);
+}
+
+/* With count=on only. */
+static void
+stat_hits(FILE *f)
+{
+	uint64_t slot = 0, tlb = 0, refill = 0, miss = 0;
+	unsigned i;
+
+	if (!jit_count)
+		return;
+	for (i = 0; i < machine.ncpu; i++) {
+		const struct cpu *c = machine.cpu[i];
+
+		slot += c->n_by_slot;
+		tlb += c->n_by_tlb;
+		refill += c->n_refill + c->sample;
+		miss += c->n_miss;
+	}
+	rate(f, "slot hits", slot, refill);
+	rate(f, "TLB hits", tlb + refill, miss);
+}
+
 void
 stat_jit(FILE *f)
 {
@@ -66,7 +96,6 @@ stat_jit(FILE *f)
 #undef N
 	};
 	static struct count mnem[MNEM_N], part[PART_MAX];
-	uint64_t refills = 0, misses = 0;
 	const struct { bool on; const char *key; } on[] = {
 #define ON(field, key, what)	{ jit_on.field, key },
 		JIT_SWITCHES(ON)
@@ -86,13 +115,7 @@ stat_jit(FILE *f)
 			    totals[k].off);
 		fprintf(f, "%-16s%10llu\n", totals[k].name, (ull)n);
 	}
-	for (i = 0; i < machine.ncpu; i++) {
-		refills += machine.cpu[i]->n_refill;
-		misses += machine.cpu[i]->n_miss;
-	}
-	if (misses < refills)		/* of slots that were filled again */
-		fprintf(f, "TLB hits        %10llu per mille\n",
-		    (ull)((refills - misses) * 1000 / refills));
+	stat_hits(f);
 	for (k = 0; k < MNEM_N; k++) {
 		mnem[k] = (struct count){ 0, ZydisMnemonicGetString(k) };
 		for (i = 0; i < machine.ncpu; i++)

@@ -9,9 +9,11 @@
  */
 #include <errno.h>
 #include <sys/prctl.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "vcpu.h"
+#include "block.h"
 
 __thread struct cpu *this_cpu;
 
@@ -138,10 +140,37 @@ timer_run(struct vcpu *v)
 }
 
 static void
-on_signal(int sig)
+on_signal(int sig, siginfo_t *info, void *context)
 {
-	if (this_cpu)
-		atomic_store(this_cpu->poll, 1);
+	const ucontext_t *u = context;
+
+	if (!this_cpu)
+		return;
+	profile_look(this_cpu, (const void *)u->uc_mcontext.gregs[REG_RIP]);
+	atomic_store(this_cpu->poll, 1);
+}
+
+/*
+ * A timer of its own, in host time, for whoever runs so long without a deadline.
+ * One that halts is not looked at, and does not have it set again.
+ */
+void
+irq_look(struct cpu *c, int64_t every)
+{
+	struct vcpu *v = vcpu(c);
+	struct itimerspec its = { { 0, 0 }, { 0, 0 } };
+	struct timespec ts;
+	int64_t now;
+
+	if (!every || !v->has_looker)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	now = ts.tv_sec * 1000000000ll + ts.tv_nsec;
+	if (now < v->look)
+		return;
+	v->look = now + every;
+	its.it_value.tv_nsec = every;
+	timer_settime(v->looker, 0, &its, NULL);
 }
 
 void
@@ -157,6 +186,7 @@ irq_thread(struct cpu *c)
 	v->has_ptimer = timer_create(CLOCK_MONOTONIC, &ev, &v->ptimer) == 0;
 	if (!v->has_ptimer)
 		log_line("cpu%u: timer_create: %m", c->index);
+	v->has_looker = timer_create(CLOCK_MONOTONIC, &ev, &v->looker) == 0;
 	prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
 }
 
@@ -178,8 +208,8 @@ irq_resume(struct cpu *c)
 int
 timer_init(void)
 {
-	struct sigaction sa = { .sa_handler = on_signal,
-		.sa_flags = SA_ONSTACK | SA_RESTART };
+	struct sigaction sa = { .sa_sigaction = on_signal,
+		.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
 	unsigned i, n;
 
 	sigemptyset(&sa.sa_mask);

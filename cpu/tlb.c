@@ -2,9 +2,9 @@
  * tlb.c - the tables emitted code looks at: the TLB, the per-site slots and
  * the jump cache.
  *
- * An empty entry has a non-canonical tag and no addend, so that even a guest
- * address that equals the tag only reaches a host #GP, which is what the guest
- * should get.  Entries of non-global pages are logged as they are filled, so
+ * An empty entry has a non-canonical tag and no addend, or is there itself, so
+ * that even a guest address that equals the tag only reaches a host #GP, which is
+ * what the guest should get.  Entries of non-global pages are logged as they are filled, so
  * that the usual flush (a CR3 write) clears a few entries and not tables.  For
  * slots emitted code decides, by the address: all of the lower half are logged,
  * none of the upper half, where `high_local` says that one was not global.
@@ -25,9 +25,18 @@ static void
 clear(struct tlbe *t, unsigned n)
 {
 	for (; n--; t++) {
+		t->tag = t->host = EMPTY;
+		__asm__ volatile("" ::: "memory");	/* no memset call */
+	}
+}
+
+static void
+slot_clear(struct site_slot *t, unsigned n)
+{
+	for (; n--; t++) {
 		t->tag = EMPTY;
 		t->addend = 0;
-		__asm__ volatile("" ::: "memory");	/* no memset call */
+		__asm__ volatile("" ::: "memory");
 	}
 }
 
@@ -100,7 +109,7 @@ tlb_flush_all(struct cpu *c)
 	c->high_local = 0;
 	for (m = 0; m < MMU_N; m++) {
 		clear(c->tlb[m][0], 2 * TLB_N);
-		clear(c->slot[m][0], 2 * SLOT_N);
+		slot_clear(c->slot[m][0], 2 * SLOT_N);
 		c->tlb_log[m].n = c->slot_log[m].n = 0;
 		jc_flush(c, m);
 	}
@@ -136,10 +145,10 @@ tlb_flush_nonglobal(struct cpu *c)
 	for (m = 0; m < MMU_N; m++) {
 		tlb_clear_logged(c->tlb[m][0], &c->tlb_log[m]);
 		if (c->high_local >> m & 1 || c->slot_log[m].n > 2 * SLOT_N)
-			clear(c->slot[m][0], 2 * SLOT_N);
+			slot_clear(c->slot[m][0], 2 * SLOT_N);
 		else
 			for (i = 0; i < c->slot_log[m].n; i++)
-				clear(c->slot[m][0] + c->slot_log[m].i[i], 1);
+				slot_clear(c->slot[m][0] + c->slot_log[m].i[i], 1);
 		c->slot_log[m].n = 0;
 		jc_flush_nonglobal(c, m);
 	}
@@ -155,19 +164,19 @@ static void
 slot_flush_page(struct cpu *c, unsigned m, uint64_t tag)
 {
 	const struct slot_log *l = &c->slot_log[m];
-	struct tlbe *t = c->slot[m][0];
+	struct site_slot *t = c->slot[m][0];
 	unsigned i;
 
 	if (!(tag >> 63) && l->n <= 2 * SLOT_N) {
 		/* it stays in the log: a tag of the lower half says so */
 		for (i = 0; i < l->n; i++)
 			if (t[l->i[i]].tag == tag)
-				t[l->i[i]] = (struct tlbe){ NOWHERE, 0 };
+				t[l->i[i]] = (struct site_slot){ NOWHERE, 0 };
 		return;
 	}
 	for (i = 0; i < 2 * SLOT_N; i++)
 		if (t[i].tag == tag)
-			clear(&t[i], 1);
+			slot_clear(&t[i], 1);
 }
 
 void
@@ -191,12 +200,6 @@ tlb_flush_page(struct cpu *c, uint64_t linear)
 		c->itlb[m][(linear >> 12) % ITLB_N].tag = 1;
 }
 
-static inline bool
-backs(const struct tlbe *t, uint64_t host)
-{
-	return t->tag + t->addend == host;
-}
-
 /* No writable entry for this RAM page may survive: it will hold code. */
 void
 tlb_drop_write(struct cpu *c, uint64_t ram_off)
@@ -207,11 +210,12 @@ tlb_drop_write(struct cpu *c, uint64_t ram_off)
 	c->n_lost++;
 	for (m = 0; m < MMU_N; m++) {
 		for (i = 0; i < TLB_N; i++)
-			if (backs(&c->tlb[m][1][i], host))
+			if (c->tlb[m][1][i].host == host)
 				clear(&c->tlb[m][1][i], 1);
 		for (i = 0; i < SLOT_N; i++)
-			if (backs(&c->slot[m][1][i], host))
-				clear(&c->slot[m][1][i], 1);
+			if (c->slot[m][1][i].tag + c->slot[m][1][i].addend ==
+			    host)
+				slot_clear(&c->slot[m][1][i], 1);
 	}
 }
 
@@ -248,9 +252,8 @@ tlb_fill(struct cpu *c, uint64_t linear, int access, unsigned mmu,
 	c->n_fill++;
 	if (w->page > 4096)
 		c->large[linear >> 36 & 15] |= 1ull << (linear >> 30 & 63);
-	c->tlb[mmu][access == ACC_WRITE][i].tag = linear & ~0xfffull;
-	c->tlb[mmu][access == ACC_WRITE][i].addend =
-	    (uint64_t)p - (linear & ~0xfffull);
+	c->tlb[mmu][access == ACC_WRITE][i] = (struct tlbe){
+		linear & ~0xfffull, (uint64_t)p };
 	if (!w->global) {
 		flush_log(&c->tlb_log[mmu], (uint16_t)i);
 		c->high_local |= (uint8_t)(linear >> 63 << mmu);

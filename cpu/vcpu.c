@@ -35,7 +35,7 @@ static struct options {
 	int		accel;
 	uint64_t	tb_size;
 	struct switches	on;
-	bool		perfmap;
+	bool		perfmap, count;
 	const char	*symbols;
 } o;
 
@@ -53,6 +53,8 @@ static const struct opt opts[] = {
 	JIT_OPT(struct options, on., field, key, what)
 	JIT_SWITCHES(SWITCH)
 #undef SWITCH
+	{ "count", OPT_BOOL, offsetof(struct options, count), "off",
+	    "count memory accesses, for the hit rates of info jit", NULL },
 	{ "perfmap", OPT_BOOL, offsetof(struct options, perfmap), "off",
 	    "name translated code for perf(1)", NULL },
 	{ "symbols", OPT_STR, offsetof(struct options, symbols), NULL,
@@ -514,6 +516,7 @@ serve(void)
 	machine.ecam = ECAM_BASE;
 	if (make_cpus() < 0)
 		return fail("processors");
+	jit_count = o.count;
 	if (jit_start(machine.tb_size) < 0)
 		return fail("code cache");
 	if (o.symbols && perfmap_symbols(o.symbols) < 0)

@@ -48,6 +48,9 @@ struct vcpu {
 	timer_t		ptimer;
 	bool		has_ptimer;
 	int64_t		armed;		/* host ns it is set for, 0: not */
+	timer_t		looker;
+	bool		has_looker;
+	int64_t		look;		/* host ns of the next look */
 };
 static inline struct vcpu *
 vcpu(struct cpu *c)

@@ -6,7 +6,7 @@ usage: vm-run [options] [machine.vm | disk-image]
 
 Machine
   -machine, -M pc[,prop=value...]  board; -machine help lists them
-  -accel translate|check|tcg[,tb-size=N][,OPTIMISATION=off][,perfmap=on]
+  -accel translate|check|tcg[,tb-size=N][,OPTIMISATION=off][,perfmap|count=on]
                                    how guest code runs; tcg means translate
   -cpu MODEL[,+feature|-feature]   processor; -cpu help lists them
   -smp [cpus=]N[,sockets=N][,cores=N][,threads=N]

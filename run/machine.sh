@@ -110,7 +110,6 @@ statements() {
 	[ ! "$model" ] || { quote "$model"; w="$w model=$q"; }
 	w="$w${cpus:+ smp=$cpus}${cores:+ cores=$cores}${threads:+ threads=$threads}"
 	w="$w${accel:+ accel=$accel}${tbsize:+ tb-size=$tbsize}$switches"
-	w="$w${perfmap:+ perfmap=$perfmap}"
 	[ ! "$symbols" ] || { quote "symbols=$symbols"; w="$w $q"
 		put files "-accel symbols" "r:$symbols"; }
 	[ ! "$w" ] || say "cpu$w"

@@ -4,7 +4,7 @@
 version=unknown
 [ ! -r "$share/version" ] || read -r version <"$share/version"
 
-name= file_name= uuid= mem= model= cpus= sockets= cores= threads= accel= switches= perfmap= symbols= tbsize= print= file_machine=
+name= file_name= uuid= mem= model= cpus= sockets= cores= threads= accel= switches= symbols= tbsize= print= file_machine=
 kernel= initrd= append= start= reboot= shutdown= panic= pidfile= daemonize=
 logitems= logfile= rtcbase= nographic= nodisplay= nodefaults= nohpet=
 serials= nserial=0 monitors= hasmonitor= noserial= debugcon= fwcfg= parts=
@@ -168,12 +168,12 @@ accel_list() {
 		thread) only "-accel thread" "$v" "multi" ;;
 		tb-size) tb_size "-accel tb-size" "$v" ;;
 		# of the vcpu, one by one
-		slots|regions|groups|chain|jcache|lazy|runs|inline|liveness|crossing|\
+		slots|tiers|regions|groups|chain|jcache|lazy|runs|inline|liveness|crossing|\
 		sampling|global)
 			onoff "-accel $k" "$v" "$has"
 			switches="$switches $k=$n" ;;
-		perfmap) onoff "-accel $k" "$v" "$has"
-			perfmap=$n ;;
+		perfmap|count) onoff "-accel $k" "$v" "$has"
+			switches="$switches $k=$n" ;;
 		symbols) symbols=$v ;;
 		*) bad_key -accel ;;
 		esac

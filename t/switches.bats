@@ -122,7 +122,7 @@ right() {
 @test "info jit and stat: why blocks are left" {
 	local key
 	vm_start count -m 256 -nic none -display none -serial file:"$BATS_TEST_TMPDIR/con" \
-		-smp 2 -accel translate,chain=off,runs=off \
+		-smp 2 -accel translate,chain=off,runs=off,count=on \
 		-kernel "$guest/vmlinuz" -initrd "$guest/initrd.img" \
 		-append 'console=ttyS0 quiet vm.run="echo up; sleep 1000"'
 	until_true grep -q '^up' "$BATS_TEST_TMPDIR/con"
@@ -138,7 +138,9 @@ right() {
 		printf '%s\n' "$output" | grep -qE "^$key +[1-9][0-9]*$" ||
 			{ echo "no $key"; false; }
 	done
-	printf '%s\n' "$output" | grep -qE '^TLB hits +[0-9]+ per mille$'
+	for key in slot TLB; do
+		printf '%s\n' "$output" | grep -qE "^$key hits +[0-9]+ per mille of [1-9][0-9]*$"
+	done
 	# the ten lines of instructions come with the greatest first
 	printf '%s\n' "$output" | sed -n '/^helpers/,/^accesses/s/^  [a-z].* //p' | sort -rnc
 	run vm-mon count stat

@@ -225,16 +225,16 @@ e_pdep_gs(struct emit *e, unsigned dst, unsigned src, uint32_t off)
 	e_mem(e, dst, H_NONE, H_NONE, 0, (int32_t)off);
 }
 
-/* rorx $32, src -> dst: the halves of a register change places */
+/* rorx $by, src -> dst: leaves flags alone */
 static inline void
-e_rorx32(struct emit *e, unsigned dst, unsigned src)
+e_rorx(struct emit *e, unsigned dst, unsigned src, unsigned by)
 {
 	e8(e, 0xc4);
 	e8(e, (dst & 8 ? 0 : 0x80) | 0x40 | (src & 8 ? 0 : 0x20) | 0x03);
 	e8(e, 0xfb);
 	e8(e, 0xf0);
 	e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
-	e8(e, 32);
+	e8(e, by);
 }
 
 /* movzx of size 1 or 2 from gs:off */

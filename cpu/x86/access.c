@@ -29,14 +29,14 @@ page(struct cpu *c, uint64_t lin, int access, unsigned mmu, uint64_t *gpa)
 	struct walk w;
 
 	if (t)
-		return (uint8_t *)(t->addend + t->tag);
+		return (uint8_t *)t->host;
 	if (x86_walk(c, lin, access, mmu, &w) < 0)
 		x86_pf(c, lin, w.err);
 	if (access != ACC_EXEC) {
 		tlb_fill(c, lin, access, mmu, &w);
 		t = hit(c, lin, access == ACC_WRITE, mmu);
 		if (t)
-			return (uint8_t *)(t->addend + t->tag);
+			return (uint8_t *)t->host;
 	}
 	*gpa = w.gpa & ~0xfffull;
 	return NULL;

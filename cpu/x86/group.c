@@ -8,8 +8,9 @@
  *
  * If the range is on two pages the rest of the block runs from a translation
  * without groups (MODE_SPLIT), this once; if that happens often, or the page is
- * not plain memory, the block is made again without this group (site_split()).  The range may reach
- * further than what is executed, so none of that says anything about faults.
+ * not plain memory, the block is made again without this group.  The range may
+ * reach further than what is executed, so none of that says anything about
+ * faults.
  *
  * Between them nothing may happen that changes what the check found: no helper,
  * and no jump that comes from elsewhere.  A miss of another access does not,
@@ -171,7 +172,7 @@ groups_find(struct tr *t, bool none)
 			} else if (a.acc == ACC_READ && o[ACC_READ] &&
 			    extend(&t->groups[o[ACC_READ]], a.at, a.size)) {
 				t->group[i] = o[ACC_READ];
-			} else if (is_split(t, i)) {
+			} else if (profile_split(t->b, t->off[i])) {
 				apart[a.base] = true;
 			} else if (t->ngroup < GROUPS_N) {
 				t->groups[t->ngroup] = (struct group){

@@ -111,14 +111,14 @@ emit_rdtsc(struct emit *e, bool ordered)
 	}
 	e8(e, 0x0f);
 	e8(e, 0x31);
-	e_rorx32(e, S1, H_DX);
+	e_rorx(e, S1, H_DX, 32);
 	e_lea(e, 1, H_AX, H_AX, S1, 0, 0);
 	e_ld_gs(e, S1, GS(k_tsc));
 	e_ld(e, 1, S1, S1, H_NONE, 0);
 	e_ld_gs(e, S2, GS(tsc_off));
 	e_lea(e, 1, S1, S1, S2, 0, 0);
 	e_lea(e, 1, H_AX, H_AX, S1, 0, 0);
-	e_rorx32(e, H_DX, H_AX);
+	e_rorx(e, H_DX, H_AX, 32);
 	e_mov_rr(e, 0, H_DX, H_DX);
 	e_mov_rr(e, 0, H_AX, H_AX);
 }

@@ -16,6 +16,7 @@
  *	inline.c	what kernels do all the time
  *	flags.c		where the status flags are
  *	stub.c		entering and leaving, misses, helper calls
+ *	profile.c	what is remembered of code from one time to the next
  *	step.c		one instruction at a time
  *	switch.c	what can be switched off
  */
@@ -30,6 +31,7 @@
  * Optimisations that can be switched off, to find the one a fault is in: options
  * of the vcpu, -accel translate,KEY=off.  Field, key, and what is on; off:
  *	slots		every site looks into the TLB, and there are no runs
+ *	tiers		all blocks are made as those that run often: with slots
  *	regions		a block ends at its first jump
  *	groups		every access is checked by itself
  *	chain		a direct jump leaves to the run loop
@@ -44,6 +46,7 @@
  */
 #define JIT_SWITCHES(X) \
 	X(slots, "slots", "memory accesses keep their last page") \
+	X(tiers, "tiers", "only those of blocks that run often do") \
 	X(regions, "regions", "blocks have jumps inside") \
 	X(groups, "groups", "accesses off one register are checked together") \
 	X(chain, "chain", "direct jumps are linked") \
@@ -62,6 +65,7 @@ struct switches { JIT_SWITCHES(JIT_FIELD) };
 #define JIT_OPT(type, at, field, key, what) \
 	{ key, OPT_BOOL, offsetof(type, at field), "on", what, NULL },
 extern struct switches jit_on;
+extern bool jit_count;			/* count accesses, by emitted code */
 extern const struct opt jit_opts[];	/* of a struct switches */
 
 _Static_assert(ZYDIS_MNEMONIC_MAX_VALUE < MNEM_N, "struct cpu.n_mnem");
@@ -120,7 +124,9 @@ struct tr {
 						 * RSP at the block's begin */
 		unsigned	n, acc;
 		int		first;		/* insn that checks */
-		uint32_t	found;		/* gs offset of its addend */
+		bool		slot;
+		uint32_t	found;		/* gs offset of its addend, or
+						 * without slot of lo's address */
 	} groups[GROUPS_N];
 	uint8_t		ngroup;
 	int		i;		/* being emitted */
@@ -184,10 +190,16 @@ void	emit_ea(struct tr *, const struct insn *, const struct operand *,
 bool	site_possible(const struct tr *, const struct insn *,
 	    const struct operand *);
 void	emit_cold(struct tr *);
-bool	is_split(const struct tr *, int i);
-bool	site_often(struct cpu *, const struct block *, unsigned guest);
-void	site_split(struct cpu *, const struct block *, unsigned guest);
-void	site_sample(struct cpu *, const struct block *, unsigned guest);
+
+/* profile.c: `guest' is the page offset of the instruction */
+bool	profile_busy(const struct block *);	/* it is to have slots */
+/* The slot there was refilled 256 times, or so. */
+void	profile_refilled(struct cpu *, const struct block *, unsigned guest);
+bool	profile_roams(const struct block *, unsigned guest);	/* no slot then */
+/* The group there was on two pages: is it so often? */
+bool	profile_crossed(struct cpu *, const struct block *, unsigned guest);
+void	profile_no_group(struct cpu *, const struct block *, unsigned guest);
+bool	profile_split(const struct block *, unsigned guest);
 
 /* group.c: fills t->group and t->groups */
 void	groups_find(struct tr *, bool none);

@@ -472,6 +472,7 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	t->off[t->n] = (uint16_t)off;
 	t->hi = off;
 	t->b = block_new(gpa, mode);
+	t->b->busy = profile_busy(t->b);
 	joins(t);
 	liveness(t);
 	groups_find(t, mode & MODE_SPLIT);

@@ -1,8 +1,21 @@
 /*
  * site.c - a memory access in emitted code.
  *
- * Each site has a slot {tag, addend} in the vcpu (gs): the linear page it
- * touched last and the host page behind it.
+ * Most code runs seldom, and what it costs is fetching it and what it looks at.
+ * So an access looks into the TLB, which others use as well:
+ *
+ *	lea	EA, S1
+ *	rorx	$8, S1, S2
+ *	and	$mask, S2		S2 = the entry's offset
+ *	xor	gs:tlb.tag(S2), S1	S1 = offset in the page if it is the one
+ *	cmp	$4096-size, S1		also catches a crossing
+ *	ja	cold
+ * back: mov	gs:tlb.host(S2), S2	where the page is
+ *	OP	(S2, S1)
+ *
+ * In blocks that run often (profile.c) it has a slot {tag, addend} in the vcpu:
+ * the linear page it touched last and what to add to reach the host's.  That
+ * waits for nothing, but is code and data of its own.
  *
  *	lea	EA, S1
  *	mov	S1, S2
@@ -12,10 +25,10 @@
  * back: mov	gs:slot.addend, S2
  *	OP	(S2, S1)		or OP disp(S2, base), which waits less
  *
- * Where the guest's flags are live the same is done with not, lea, pext and
- * jrcxz, which leave them alone, rcx being put away meanwhile.  Slots are
- * shared by sites of one kind when there are more sites than slots; that costs
- * misses, never correctness, as the tag is the page and not the site.
+ * Where the guest's flags are live both are done with not, lea, pext and jrcxz,
+ * which leave them alone, rcx being put away meanwhile.  Slots are shared by
+ * sites of one kind when there are more sites than slots; that costs misses,
+ * never correctness, as the tag is the page and not the site.
  */
 #include "jit.h"
 
@@ -100,100 +113,11 @@ emit_ea(struct tr *t, const struct insn *in, const struct operand *o,
 	}
 }
 
-/*
- * Sites whose slot is refilled again and again look into the TLB instead: those
- * found twice by sampling.  By the instruction's physical address, hashed; one
- * that shares a bit with another is no worse off.
- */
-#define HOT_N	65536
-static uint64_t hot[HOT_N / 64];
-static struct { uint32_t key, n; } sampled[1024];
-
-static uint32_t
-hot_key(const struct block *b, unsigned guest)
-{
-	return (uint32_t)(((b->key & ~0xfffull) + guest) *
-	    0x9e3779b97f4a7c15ull >> 32);
-}
-
+/* Does this access have a slot? */
 static bool
-marked(const uint64_t *set, uint32_t key)
+has_slot(const struct tr *t)
 {
-	return set[key % HOT_N / 64] >> (key % 64) & 1;
-}
-
-static void
-mark(uint64_t *set, uint32_t key)
-{
-	set[key % HOT_N / 64] |= 1ull << (key % 64);
-}
-
-void
-site_sample(struct cpu *c, const struct block *b, unsigned guest)
-{
-	uint32_t k = hot_key(b, guest), i = k % 1024;
-
-	/* not worth waiting for, and the block goes on afterwards */
-	if (!jit_on.sampling || !jit_trylock(c))
-		return;
-	if (sampled[i].key != k)
-		sampled[i].n = 0;
-	sampled[i].key = k;
-	if (++sampled[i].n >= 2 && !marked(hot, k)) {
-		mark(hot, k);
-		block_drop(c, b);
-	}
-	jit_unlock(c);
-}
-
-/* First accesses of groups that are none any more, by the same hash. */
-static uint64_t split[HOT_N / 64];
-
-bool
-is_split(const struct tr *t, int i)
-{
-	return marked(split, hot_key(t->b, t->off[i]));
-}
-
-/* Has this group been on two pages so often lately that it costs more than it
- * saves?  Each time is some hundred nanoseconds. */
-#define OFTEN_N		32
-#define OFTEN_TSC	(1u << 23)
-
-bool
-site_often(struct cpu *c, const struct block *b, unsigned guest)
-{
-	static struct { uint32_t key, n; uint64_t since; } crossed[1024], *x;
-	uint32_t k = hot_key(b, guest);
-	uint64_t now = __builtin_ia32_rdtsc();
-	bool often;
-
-	jit_lock(c);
-	x = &crossed[k % 1024];
-	if (x->key != k || x->n == 0) {
-		x->key = k;
-		x->n = 0;
-		x->since = now;
-	}
-	x->n = (x->n + 1) % OFTEN_N;
-	often = x->n == 0 && now - x->since < OFTEN_TSC;
-	jit_unlock(c);
-	return often;
-}
-
-void
-site_split(struct cpu *c, const struct block *b, unsigned guest)
-{
-	jit_lock(c);
-	mark(split, hot_key(b, guest));
-	block_drop(c, b);
-	jit_unlock(c);
-}
-
-static bool
-is_hot(const struct tr *t)
-{
-	return marked(hot, hot_key(t->b, t->off[t->i]));
+	return jit_on.slots && t->b->busy && !profile_roams(t->b, t->off[t->i]);
 }
 
 static struct cold *
@@ -218,6 +142,17 @@ emit_diff(struct emit *e, int32_t disp)
 	e_pext_gs(e, H_CX, H_CX, GS(k_hi52));
 }
 
+/* One more, for info jit; leaves flags alone. */
+static void
+emit_count(struct tr *t, uint32_t counter)
+{
+	if (!jit_count)
+		return;
+	e_ld_gs(&t->e, S2, counter);
+	e_lea(&t->e, 1, S2, S2, H_NONE, 0, 1);
+	e_st_gs(&t->e, S2, counter);
+}
+
 /* Through the slot.  A run has its own way to miss. */
 static struct cold *
 check_slot(struct tr *t, unsigned kind, int acc, unsigned cls, unsigned size)
@@ -225,13 +160,14 @@ check_slot(struct tr *t, unsigned kind, int acc, unsigned cls, unsigned size)
 	struct emit *e = &t->e;
 	unsigned i = next_slot++ % SLOT_N;
 	uint32_t slot = GS(slot) + ((t->set * 2 + (unsigned)acc) * SLOT_N + i) *
-	    (uint32_t)sizeof(struct tlbe);
+	    (uint32_t)sizeof(struct site_slot);
 	struct cold *k;
 	uint8_t *hit;
 
 	flags_free(t);
 	k = new_cold(t, kind, acc, cls);
 	k->slot = slot;
+	emit_count(t, GS(n_by_slot));
 	if (k->live != FLAGS_HOST) {
 		e_mov_rr(e, 1, S2, S1);
 		e_gs(e, 1, 0x33, S2, slot);
@@ -283,18 +219,14 @@ check_tlb(struct tr *t, int acc, unsigned cls)
 	flags_free(t);
 	k = new_cold(t, COLD_TLB, acc, cls);
 	k->slot = tlb;
+	emit_count(t, GS(n_by_tlb));
 	k->back = e->p;
 	if (k->live != FLAGS_HOST) {
-		e_mov_rr(e, 1, S2, S1);
-		e_rex(e, 1, 0, H_NONE, S2, 0);	/* shr $8, S2 */
-		e8(e, 0xc1);
-		e8(e, 0xe8 | (S2 & 7));
-		e8(e, 8);
+		e_rorx(e, S2, S1, 8);
 		e_alu_ri(e, 0, 4, S2, (TLB_N - 1) << 4);
 		e_gs_reg(e, 0x33, S1, S2, tlb);
 		e_alu_ri(e, 1, 7, S1, 4096 - cls_size[cls]);
 		k->from = e_jcc(e, 7);
-		e_gs_reg(e, 0x33, S1, S2, tlb);
 	} else {
 		e_st_gs(e, H_CX, GS(save[0]));
 		e_pext_gs(e, S2, S1, GS(k_tlbmask));
@@ -312,22 +244,23 @@ check_tlb(struct tr *t, int acc, unsigned cls)
 		e_jmp_to(e, no);
 		e_here8(e, two);
 		e_ld_gs(e, H_CX, GS(save[0]));
+		e_pext_gs(e, S1, S1, GS(k_lo12));
 	}
 	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
 	k->past = e->p;
 	return k;
 }
 
-/* The linear address in S1 may be accessed: what to add to it goes to S2. */
+/* The linear address in S1 may be accessed: [S1 + S2] is it. */
 static void
 check(struct tr *t, int acc, unsigned size)
 {
 	unsigned cls = cls_of(size);
 
-	if (!jit_on.slots || is_hot(t))
-		check_tlb(t, acc, cls);
-	else
+	if (has_slot(t))
 		check_slot(t, COLD_MISS, acc, cls, cls_size[cls]);
+	else
+		check_tlb(t, acc, cls);
 }
 
 void
@@ -429,6 +362,8 @@ group_operand(struct tr *t, unsigned base, int32_t disp)
 
 	if (t->i != g->first) {
 		e_ld_gs(e, S2, g->found);
+		if (!g->slot)
+			return (struct place){ S2, H_NONE, disp - lo };
 		if (!own)
 			e_ld_gs(e, S1, mem);
 		return (struct place){ S2, h, disp };
@@ -437,15 +372,17 @@ group_operand(struct tr *t, unsigned base, int32_t disp)
 		e_ld_gs(e, S1, mem);
 	e_lea(e, 1, S1, h, H_NONE, 0, lo);
 	cls = cls_of((unsigned)(g->hi - g->lo));
-	if (!jit_on.slots || is_hot(t)) {
-		k = check_tlb(t, (int)g->acc, cls);
+	g->slot = has_slot(t);
+	if (!g->slot) {
+		check_tlb(t, (int)g->acc, cls)->group = true;
 		g->found = GS(found) + 8 * t->group[t->i];
+		e_lea(e, 1, S2, S2, S1, 0, 0);
 		e_st_gs(e, S2, g->found);
-	} else {
-		k = check_slot(t, COLD_MISS, (int)g->acc, cls, cls_size[cls]);
-		g->found = k->slot + 8;
+		return (struct place){ S2, H_NONE, disp - lo };
 	}
+	k = check_slot(t, COLD_MISS, (int)g->acc, cls, cls_size[cls]);
 	k->group = true;
+	g->found = k->slot + 8;
 	return (struct place){ S2, h, own ? disp : disp - lo };
 }
 
@@ -466,8 +403,9 @@ site_operand(struct tr *t, const struct insn *in, const struct operand *o,
 	emit_ea(t, in, o, S1, true);
 	check(t, acc, size);
 	/* without waiting for S1 where the address is one register */
-	if (in->addrsize == 8 && o->base < 16 && hreg(o->base) != H_NONE &&
-	    o->index == 0xff && o->seg != FS && o->seg != GS)
+	if (has_slot(t) && in->addrsize == 8 && o->base < 16 &&
+	    hreg(o->base) != H_NONE && o->index == 0xff && o->seg != FS &&
+	    o->seg != GS)
 		p = (struct place){ S2, hreg(o->base), (int32_t)o->disp };
 	return p;
 }

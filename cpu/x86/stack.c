@@ -170,7 +170,7 @@ stack_run(struct tr *t)
 	int32_t at, from;
 
 	if (!jit_on.runs || t->bounce || !size ||
-	    (!in_group && !jit_on.slots) || !(len = run_length(t, size, &n)))
+	    (!in_group && !(jit_on.slots && t->b->busy)) || !(len = run_length(t, size, &n)))
 		return 0;
 	from = push ? -(int32_t)(n * size) : 0;
 	if (in_group) {

@@ -523,7 +523,7 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	if (how & MISS_SAMPLE) {
 		c->n_refill += 256;
 		b = block_of(ret);
-		site_sample(c, b, (unsigned)block_guest(b, ret));
+		profile_refilled(c, b, (unsigned)block_guest(b, ret));
 		return 0;
 	}
 	c->n_miss++;
@@ -558,8 +558,8 @@ jit_miss(struct cpu *c, uint64_t linear, const void *ret, unsigned how)
 	    (p = code_beside(c, w.gpa, size)))
 		return (uint64_t)p - linear;
 	if (group) {
-		if (fits || site_often(c, b, (unsigned)block_guest(b, ret)))
-			site_split(c, b, (unsigned)block_guest(b, ret));
+		if (fits || profile_crossed(c, b, (unsigned)block_guest(b, ret)))
+			profile_no_group(c, b, (unsigned)block_guest(b, ret));
 		else
 			c->split = c->rip;
 		cpu_exit_loop(c);

@@ -164,15 +164,17 @@ make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
 	e_mem(e, 0, H_NONE, H_NONE, 0, (int32_t)GS(sample));
 	e8(e, 1);
 	sample = e_jcc(e, 2);					/* jc */
-	/* hit: copy the entry to the slot */
+	/* hit: it goes to the slot */
 	e8(e, 0x65);
 	e_op_mem(e, 1, 0x8b, H_AX, H_AX, H_NONE, (int32_t)tlb + 8);
-	e_gs_at(e, 0x89, H_AX, S2, 8);
 	e8(e, 0x4c); e8(e, 0x31); e8(e, 0xc9);			/* rcx = tag */
+	e8(e, 0x48); e8(e, 0x29); e8(e, 0xc8);			/* sub rcx, rax */
+	e_gs_at(e, 0x89, H_AX, S2, 8);
 	e_gs_at(e, 0x8b, H_AX, S2, 0);				/* old tag */
 	e_gs_at(e, 0x89, H_CX, S2, 0);
-	/* log it for the next flush, unless it is in the upper half (flags of
-	 * the xor) or has been: the old tag is in the lower half */
+	/* log it for the next flush, unless it is in the upper half or has
+	 * been: the old tag is in the lower half */
+	e8(e, 0x48); e8(e, 0x85); e8(e, 0xc9);			/* test rcx */
 	high = e_jcc(e, 8);					/* js */
 	e8(e, 0x48); e8(e, 0x85); e8(e, 0xc0);			/* test rax */
 	skip = e_jcc(e, 9);					/* jns */

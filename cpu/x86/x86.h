@@ -102,18 +102,23 @@ enum {
  * one MMU set and one kind of access.
  */
 struct tlbe {
-	uint64_t	tag;		/* linear page address; ~0: empty */
+	uint64_t	tag;		/* linear page address */
+	uint64_t	host;		/* where that is */
+};
+struct site_slot {
+	uint64_t	tag;
 	uint64_t	addend;		/* host address - linear address */
 };
 #define TLB_BITS	12
 #define TLB_N		(1u << TLB_BITS)
-#define SLOT_N		4096
+#define SLOT_N		1024
 #define JC_N		16384	/* entries, */
 #define JC_WAYS		4	/* as many in a line */
 #define JC_PAGES	1024
 #define ITLB_N		256
 #define FLUSH_LOG	1024
 #define GROUPS_N	16	/* groups of accesses in a block, and 1 */
+#define LOOKS		8	/* that wait to be seen to */
 #define MNEM_N		2048		/* at least as many as there are */
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
@@ -151,7 +156,7 @@ struct cpu {
 	_Atomic uint32_t where;		/* smp.c: enum where */
 	_Atomic uint32_t *poll;		/* irq_page.cpu[index].poll */
 	uint64_t	save[9];	/* emitted code's spill places */
-	uint64_t	found[GROUPS_N];	/* by hot groups: host - linear */
+	uint64_t	found[GROUPS_N];	/* by groups without slot: where they are */
 	uint16_t	lazy;		/* status flags put away: x86/flags.c */
 	void		*host_rsp;	/* C stack of cpu_run at entry */
 	struct block	*last;		/* block exited from, for chaining */
@@ -194,16 +199,24 @@ struct cpu {
 	void		*jit;		/* block.c private */
 	struct machine	*m;
 	struct cpu	*self;		/* for emitted code */
+	/* profile.c: where it was seen lately; looks in all; ns between two */
+	struct look {
+		unsigned	n;
+		const void	*pc[LOOKS];
+		uint64_t	all;
+		int64_t		every;
+	} look;
 	uint64_t	n_lost;		/* TLB entries taken by other vcpus */
 	uint64_t	n_exit, n_fill, n_fault, n_irq, n_io, n_halt, n_translate,
 			n_helper, n_find;	/* statistics */
 	uint64_t	n_miss;		/* not in the TLB, or not plain memory */
 	uint64_t	n_refill;	/* slots filled again, without `sample` */
+	uint64_t	n_by_slot, n_by_tlb;	/* accesses, if they are counted */
 	/* operands that have no single address; aligned as they are */
 	uint64_t	bounce[512] __attribute__((aligned(64)));
 
 	/* constants for emitted code */
-	uint64_t	k_hi52, k_tlbmask, k_not_if, k_status, k_pushf;
+	uint64_t	k_hi52, k_lo12, k_tlbmask, k_not_if, k_status, k_pushf;
 	const _Atomic int64_t *k_tsc;	/* the machine's TSC offset */
 	void		*jb[5];		/* cpu_exit_loop's landing place */
 	uint32_t	jc_mode[MMU_N];	/* mode the jump cache set is valid for */
@@ -219,7 +232,7 @@ struct cpu {
 	uint64_t	n_part[PART_MAX];
 
 	struct tlbe	tlb[MMU_N][2][TLB_N] __attribute__((aligned(4096)));
-	struct tlbe	slot[MMU_N][2][SLOT_N];
+	struct site_slot slot[MMU_N][2][SLOT_N];
 	struct jcache	jc[MMU_N];
 };
 
