@@ -173,8 +173,6 @@ jit_cpu(struct cpu *c)
 	c->self = c;
 	c->m = &machine;
 	c->k_hi52 = ~0xfffull;
-	c->k_lo12 = 0xfff;
-	c->k_tlbmask = (uint64_t)(TLB_N - 1) << 12;
 	c->k_not_if = 0xfd;		/* eflags byte 1 without IF */
 	c->k_status = FL_STATUS;
 	c->k_pushf = ~(uint64_t)(FL_STATUS | FL_VM | FL_RF);

@@ -156,11 +156,23 @@ tr_live(const struct tr *t)
 #define NCLS 8
 extern const uint8_t cls_size[NCLS];
 
+/* [reg + disp] of gs */
+static inline void
+e_gs_reg(struct emit *e, unsigned op, unsigned r, unsigned base, uint32_t disp)
+{
+	e8(e, 0x65);
+	e_op_mem(e, 1, op, r, base, H_NONE, (int32_t)disp);
+}
+
 /* stub.c */
 int	stub_init(void);
+/* S2 = offset in the TLB at gs:tlb, S1 = offset in the page; above: no hit */
+void	emit_look(struct emit *, uint32_t tlb, unsigned size);
 /* the last index: for a group of accesses */
 extern const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
 extern const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
+/* call: S1 is the linear address; afterwards [S1 + S2] is it */
+extern const uint8_t *stub_look[MMU_N][2][NCLS][FLAGS_N][2];
 extern const uint8_t *stub_ind[MMU_N];	/* jump to rip in S1; flags lazy */
 extern const uint8_t *stub_find;	/* look for the code at cpu->rip; flags lazy */
 extern const uint8_t *stub_leave;	/* leave; cpu->rip is set */

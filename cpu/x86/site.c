@@ -13,9 +13,10 @@
  * back: mov	gs:tlb.host(S2), S2	where the page is
  *	OP	(S2, S1)
  *
- * In blocks that run often (profile.c) it has a slot {tag, addend} in the vcpu:
- * the linear page it touched last and what to add to reach the host's.  That
- * waits for nothing, but is code and data of its own.
+ * by a call (stub.c).  In blocks that run often (profile.c) it has a slot {tag,
+ * addend} in the vcpu: the linear page it touched last and what to add to reach
+ * the host's.  That waits for nothing, but is code and data of its own; if it
+ * misses often the block does the above itself.
  *
  *	lea	EA, S1
  *	mov	S1, S2
@@ -25,7 +26,7 @@
  * back: mov	gs:slot.addend, S2
  *	OP	(S2, S1)		or OP disp(S2, base), which waits less
  *
- * Where the guest's flags are live both are done with not, lea, pext and jrcxz,
+ * Where the guest's flags are live the same is done with not, lea, pext and jrcxz,
  * which leave them alone, rcx being put away meanwhile.  Slots are shared by
  * sites of one kind when there are more sites than slots; that costs misses,
  * never correctness, as the tag is the page and not the site.
@@ -120,6 +121,12 @@ has_slot(const struct tr *t)
 	return jit_on.slots && t->b->busy && !profile_roams(t->b, t->off[t->i]);
 }
 
+static unsigned
+flags_where(const struct tr *t)
+{
+	return !tr_live(t) ? FLAGS_DEAD : t->saved ? FLAGS_LAZY : FLAGS_HOST;
+}
+
 static struct cold *
 new_cold(struct tr *t, unsigned kind, int acc, unsigned cls)
 {
@@ -127,19 +134,9 @@ new_cold(struct tr *t, unsigned kind, int acc, unsigned cls)
 
 	*k = (struct cold){ .kind = (uint8_t)kind, .set = (uint8_t)t->set,
 		.acc = (uint8_t)acc, .cls = (uint8_t)cls,
-		.live = !tr_live(t) ? FLAGS_DEAD : t->saved ? FLAGS_LAZY :
-		    FLAGS_HOST, .guest = (uint16_t)(t->off[t->i] |
+		.live = (uint8_t)flags_where(t), .guest = (uint16_t)(t->off[t->i] |
 		    (t->saved ? PC_LAZY : 0)) };
 	return k;
-}
-
-/* rcx = page number, or something, of S1 - page + disp */
-static void
-emit_diff(struct emit *e, int32_t disp)
-{
-	e_not(e, H_CX);
-	e_lea(e, 1, H_CX, H_CX, S1, 0, disp + 1);
-	e_pext_gs(e, H_CX, H_CX, GS(k_hi52));
 }
 
 /* One more, for info jit; leaves flags alone. */
@@ -198,57 +195,32 @@ check_slot(struct tr *t, unsigned kind, int acc, unsigned cls, unsigned size)
 	return k;
 }
 
-/* [reg + disp] of gs */
+/* Through the TLB: in blocks that run seldom, and where flags are live, by a
+ * call. */
 static void
-e_gs_reg(struct emit *e, unsigned op, unsigned r, unsigned base, uint32_t disp)
-{
-	e8(e, 0x65);
-	e_op_mem(e, 1, op, r, base, H_NONE, (int32_t)disp);
-}
-
-/* Through the TLB. */
-static struct cold *
-check_tlb(struct tr *t, int acc, unsigned cls)
+check_tlb(struct tr *t, int acc, unsigned cls, bool group)
 {
 	struct emit *e = &t->e;
 	uint32_t tlb = GS(tlb) + (t->set * 2 + (unsigned)acc) *
 	    (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
 	struct cold *k;
-	uint8_t *one, *two, *no;
+	unsigned live;
 
 	flags_free(t);
-	k = new_cold(t, COLD_TLB, acc, cls);
-	k->slot = tlb;
+	live = flags_where(t);
 	emit_count(t, GS(n_by_tlb));
-	k->back = e->p;
-	if (k->live != FLAGS_HOST) {
-		e_rorx(e, S2, S1, 8);
-		e_alu_ri(e, 0, 4, S2, (TLB_N - 1) << 4);
-		e_gs_reg(e, 0x33, S1, S2, tlb);
-		e_alu_ri(e, 1, 7, S1, 4096 - cls_size[cls]);
-		k->from = e_jcc(e, 7);
-	} else {
-		e_st_gs(e, H_CX, GS(save[0]));
-		e_pext_gs(e, S2, S1, GS(k_tlbmask));
-		e_lea(e, 1, S2, H_NONE, S2, 3, 0);
-		e_lea(e, 1, S2, S2, S2, 0, 0);
-		e_gs_reg(e, 0x8b, H_CX, S2, tlb);
-		emit_diff(e, 0);
-		one = e_jrcxz(e);
-		no = e->p;
-		k->from = e_jmp(e);
-		e_here8(e, one);
-		e_gs_reg(e, 0x8b, H_CX, S2, tlb);
-		emit_diff(e, cls_size[cls] - 1);
-		two = e_jrcxz(e);
-		e_jmp_to(e, no);
-		e_here8(e, two);
-		e_ld_gs(e, H_CX, GS(save[0]));
-		e_pext_gs(e, S1, S1, GS(k_lo12));
+	if (live == FLAGS_HOST) {
+		e_call_to(e, stub_look[t->set][acc][cls][live][group]);
+		return;
 	}
+	k = new_cold(t, COLD_TLB, acc, cls);
+	k->group = group;
+	k->slot = tlb;
+	k->back = e->p;
+	emit_look(e, tlb, cls_size[cls]);
+	k->from = e_jcc(e, 7);
 	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
 	k->past = e->p;
-	return k;
 }
 
 /* The linear address in S1 may be accessed: [S1 + S2] is it. */
@@ -260,7 +232,7 @@ check(struct tr *t, int acc, unsigned size)
 	if (has_slot(t))
 		check_slot(t, COLD_MISS, acc, cls, cls_size[cls]);
 	else
-		check_tlb(t, acc, cls);
+		check_tlb(t, acc, cls, false);
 }
 
 void
@@ -374,7 +346,7 @@ group_operand(struct tr *t, unsigned base, int32_t disp)
 	cls = cls_of((unsigned)(g->hi - g->lo));
 	g->slot = has_slot(t);
 	if (!g->slot) {
-		check_tlb(t, (int)g->acc, cls)->group = true;
+		check_tlb(t, (int)g->acc, cls, true);
 		g->found = GS(found) + 8 * t->group[t->i];
 		e_lea(e, 1, S2, S2, S1, 0, 0);
 		e_st_gs(e, S2, g->found);
@@ -446,10 +418,7 @@ emit_cold(struct tr *t)
 		if (k->kind == COLD_RUN) {
 			cold_run(t, *k);
 		} else if (k->kind == COLD_TLB) {
-			if (k->live == FLAGS_HOST)
-				e_ld_gs(e, H_CX, GS(save[0]));
-			else
-				e_gs_reg(e, 0x33, S1, S2, k->slot);
+			e_gs_reg(e, 0x33, S1, S2, k->slot);
 			note_cold(t, k->guest);
 			e_call_to(e, stub_tmiss[k->set][k->acc][k->cls]
 			    [k->live][k->group]);

@@ -15,10 +15,11 @@
 const uint8_t cls_size[NCLS] = { 1, 2, 4, 8, 16, 32, 64, 128 };
 const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
 const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
+const uint8_t *stub_look[MMU_N][2][NCLS][FLAGS_N][2];
 const uint8_t *stub_ind[MMU_N];
 const uint8_t *stub_leave, *stub_away, *stub_helper, *stub_end;
 const uint8_t *stub_find;
-static const uint8_t *enter;
+static const uint8_t *enter, *look_miss[2];
 
 static const uint8_t saved[] = { H_BX, H_BP, H_12, H_13, H_14, H_15 };
 
@@ -87,14 +88,6 @@ static void
 self(struct emit *e)		/* rdi = struct cpu */
 {
 	e_ld_gs(e, H_DI, GS(self));
-}
-
-/* [gs:reg + disp8] */
-static void
-e_gs_at(struct emit *e, unsigned op, unsigned reg, unsigned base, int disp)
-{
-	e8(e, 0x65);
-	e_op_mem(e, 1, op, reg, base, H_NONE, disp);
 }
 
 /*
@@ -169,9 +162,9 @@ make_miss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
 	e_op_mem(e, 1, 0x8b, H_AX, H_AX, H_NONE, (int32_t)tlb + 8);
 	e8(e, 0x4c); e8(e, 0x31); e8(e, 0xc9);			/* rcx = tag */
 	e8(e, 0x48); e8(e, 0x29); e8(e, 0xc8);			/* sub rcx, rax */
-	e_gs_at(e, 0x89, H_AX, S2, 8);
-	e_gs_at(e, 0x8b, H_AX, S2, 0);				/* old tag */
-	e_gs_at(e, 0x89, H_CX, S2, 0);
+	e_gs_reg(e, 0x89, H_AX, S2, 8);
+	e_gs_reg(e, 0x8b, H_AX, S2, 0);				/* old tag */
+	e_gs_reg(e, 0x89, H_CX, S2, 0);
 	/* log it for the next flush, unless it is in the upper half or has
 	 * been: the old tag is in the lower half */
 	e8(e, 0x48); e8(e, 0x85); e8(e, 0xc9);			/* test rcx */
@@ -241,6 +234,94 @@ make_tmiss(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
 	e8(e, 0xc3);
 }
 
+void
+emit_look(struct emit *e, uint32_t tlb, unsigned size)
+{
+	e_rorx(e, S2, S1, 8);
+	e_alu_ri(e, 0, 4, S2, (TLB_N - 1) << 4);
+	e_gs_reg(e, 0x33, S1, S2, tlb);
+	e_alu_ri(e, 1, 7, S1, 4096 - (int32_t)size);
+}
+
+/* The flags are in ax: flags.c. */
+static void
+e_flags_back(struct emit *e)
+{
+	e8(e, 0x04); e8(e, 0x7f);		/* add $127, al */
+	e8(e, 0x9e);				/* sahf */
+	e_ld_gs(e, H_AX, GS(save[4]));
+}
+
+/*
+ * The access at the linear address in S1: called by sites that look into the TLB
+ * but not by themselves.
+ */
+static void
+make_look(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
+    bool group)
+{
+	bool live = flags == FLAGS_HOST;
+	const uint8_t *entry = e->p;
+	uint32_t tlb = GS(tlb) +
+	    (set * 2 + acc) * (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
+	uint8_t *slow;
+
+	if (live) {
+		e_st_gs(e, H_AX, GS(save[4]));
+		e8(e, 0x9f);				/* lahf */
+		e8(e, 0x0f); e8(e, 0x90); e8(e, 0xc0);	/* seto al */
+	}
+	emit_look(e, tlb, cls_size[cls]);
+	slow = e_jcc(e, 7);
+	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
+	if (live)
+		e_flags_back(e);
+	e8(e, 0xc3);
+	e_patch(slow, e->p);
+	e_gs_reg(e, 0x33, S1, S2, tlb);
+	if (live)
+		e_flags_back(e);
+	e_mov_ri32(e, S2, set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
+	    (flags == FLAGS_LAZY ? MISS_LAZY : 0) | (group ? MISS_GROUP : 0));
+	e_call_to(e, look_miss[live]);
+	e_jmp_to(e, entry);
+}
+
+/*
+ * Called by those, with what jit_miss() wants to know in S2: returns for them to
+ * look again, or with where it is in S2 to who called them.
+ */
+static void
+make_look_miss(struct emit *e, bool live)
+{
+	uint8_t *again;
+
+	look_miss[live] = e->p;
+	if (live) {
+		e_pushf(e);
+		e_pop_gs(e, GS(save[1]));
+	}
+	save_regs(e);
+	e_st_gs(e, S1, GS(save[6]));
+	e_mov_rr(e, 1, H_SI, S1);
+	e_ld(e, 1, H_DX, H_SP, H_NONE, 8);
+	e_mov_rr(e, 0, H_CX, S2);
+	self(e);
+	call_c(e, jit_miss);
+	e_mov_rr(e, 1, S2, H_AX);
+	load_regs(e);
+	e_ld_gs(e, S1, GS(save[6]));
+	e_alu_ri(e, 1, 7, S2, 0);
+	again = e_jcc(e, 4);
+	e_alu_ri(e, 1, 0, H_SP, 8);
+	e_patch(again, e->p);
+	if (live) {
+		e_gs_ff(e, 6, GS(save[1]));
+		e_popf(e);
+	}
+	e8(e, 0xc3);
+}
+
 static void
 make_misses(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
     bool group)
@@ -249,6 +330,8 @@ make_misses(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
 	make_miss(e, set, acc, cls, flags, group);
 	stub_tmiss[set][acc][cls][flags][group] = e->p;
 	make_tmiss(e, set, acc, cls, flags, group);
+	stub_look[set][acc][cls][flags][group] = e->p;
+	make_look(e, set, acc, cls, flags, group);
 }
 
 #define JC(m)	(jc + (uint32_t)__builtin_offsetof(struct jcache, e[0].m))
@@ -268,7 +351,7 @@ make_ind(struct emit *e, unsigned set)
 	e8(e, 0xc0 | (S2 & 7) << 3 | (S1 & 7));
 	e_alu_ri(e, 0, 4, S2, (JC_N - JC_WAYS) * 16);
 	for (way = 0; way < JC_WAYS; way++) {
-		e_gs_at(e, 0x3b, S1, S2, (int)(JC(tag) + way * 16));
+		e_gs_reg(e, 0x3b, S1, S2, JC(tag) + way * 16);
 		next = e_jcc(e, 5);
 		e_alu_ri(e, 1, 4, S1, -4096);
 		e_st_gs(e, S1, GS(ripbase));
@@ -358,6 +441,8 @@ stub_init(void)
 	save_regs(&e);
 	make_goto(&e, jit_find);
 
+	make_look_miss(&e, false);
+	make_look_miss(&e, true);
 	for (set = 0; set < MMU_N; set++) {
 		stub_ind[set] = e.p;
 		make_ind(&e, set);

@@ -216,7 +216,7 @@ struct cpu {
 	uint64_t	bounce[512] __attribute__((aligned(64)));
 
 	/* constants for emitted code */
-	uint64_t	k_hi52, k_lo12, k_tlbmask, k_not_if, k_status, k_pushf;
+	uint64_t	k_hi52, k_not_if, k_status, k_pushf;
 	const _Atomic int64_t *k_tsc;	/* the machine's TSC offset */
 	void		*jb[5];		/* cpu_exit_loop's landing place */
 	uint32_t	jc_mode[MMU_N];	/* mode the jump cache set is valid for */
