@@ -240,7 +240,7 @@ block_link(struct exit_rec *x, struct block *to)
 {
 	if (x->to || !x->patch || to->dead || x->from->dead)
 		return;
-	e_patch(x->patch, to->link);
+	e_patch(x->patch, x->lazy ? to->lazy : to->link);
 	x->to = to;
 	x->next = to->in;
 	to->in = x;

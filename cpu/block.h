@@ -33,7 +33,8 @@ struct block {
 	uint8_t		*host;		/* writable view */
 	uint8_t		*entry;		/* the same for who comes through the
 					 * jump cache, */
-	uint8_t		*link;		/* and for linked jumps */
+	uint8_t		*link;		/* and for linked jumps, */
+	uint8_t		*lazy;		/* those with the flags put away too */
 	uint8_t		*cold;		/* what is seldom run, elsewhere */
 	uint32_t	host_len, cold_len;
 	uint16_t	ninsn, npc;
@@ -63,6 +64,7 @@ struct exit_rec {
 	uint8_t		*cold;		/* where it goes unlinked */
 	int32_t		delta;		/* rip - ripbase of the target */
 	uint8_t		kind;
+	bool		lazy;		/* the flags are put away */
 };
 
 #define BLOCK_INSNS	64
@@ -159,6 +161,15 @@ int	perfmap_symbols(const char *path);	/* the guest's functions */
 int	perfmap_open(void);
 void	perfmap_block(const struct block *, uint64_t linear);
 void	perfmap_flush(void);
+
+/* x86/calls.c */
+int	calls_init(struct cpu *);	/* -1 errno */
+void	calls_thread(void);		/* this thread runs a vcpu */
+/* Did it fault as there was no more room for calls? What rsp is then. */
+bool	calls_full(struct cpu *, const void *address);
+int64_t	calls_emptied(struct cpu *, int64_t rsp);
+/* Run scratch code, for C that emitted code may have called. */
+void	calls_nested(struct cpu *, const uint8_t *host);
 
 /* chain.c */
 /* The block at c->rip, made if need be, with ripbase set; raises what fetching

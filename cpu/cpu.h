@@ -67,7 +67,7 @@ enum {
 /* Once, when machine.ram and machine.ncpu are known: code cache, stubs, signal
  * handlers. -1 errno. */
 int	jit_start(size_t tb_size);
-void	jit_cpu(struct cpu *);		/* once per vcpu, before it runs */
+int	jit_cpu(struct cpu *);		/* once per vcpu, before it runs; -1 errno */
 void	cpu_run(struct cpu *);		/* thread body: returns on REQ_STOP */
 void	cpu_request(struct cpu *, unsigned req);	/* any thread */
 void	cpu_kick(struct cpu *);

@@ -109,6 +109,10 @@ host_fault(int sig, siginfo_t *si, void *uc)
 		return;
 	}
 	__asm__("movq %%gs:%c1, %0" : "=r"(c) : "i"(GS(self)));
+	if (calls_full(c, si->si_addr)) {
+		g[REG_RSP] = calls_emptied(c, g[REG_RSP]);
+		return;
+	}
 	switch (g[REG_TRAPNO]) {
 	case 0:
 		vec = VEC_DE;
@@ -143,7 +147,7 @@ host_fault(int sig, siginfo_t *si, void *uc)
 	    (uint64_t)g[REG_EFL] & FL_STATUS);
 	c->exc_host = vec;
 	g[REG_RDI] = (greg_t)c;
-	g[REG_RSP] = (g[REG_RSP] & ~15ll) - 8;
+	g[REG_RSP] = (greg_t)c->host_rsp - 8;
 	g[REG_RIP] = (greg_t)from_signal_raise;
 }
 
@@ -161,13 +165,13 @@ jit_start(size_t tb_size)
 		return -1;
 	memset(&sa, 0, sizeof(sa));
 	sa.sa_sigaction = host_fault;
-	sa.sa_flags = SA_SIGINFO | SA_NODEFER;
+	sa.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
 	for (i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		sigaction(sigs[i], &sa, NULL);
 	return 0;
 }
 
-void
+int
 jit_cpu(struct cpu *c)
 {
 	c->self = c;
@@ -178,6 +182,7 @@ jit_cpu(struct cpu *c)
 	c->k_pushf = ~(uint64_t)(FL_STATUS | FL_VM | FL_RF);
 	c->k_tsc = machine.map ? &machine.map->tsc_off : NULL;
 	tlb_init(c);
+	return calls_init(c);
 }
 
 /* ------------------------------------------------------------------ blocks */
@@ -328,9 +333,12 @@ void
 cpu_run(struct cpu *c0)
 {
 	struct cpu *volatile c = c0;
+	uint64_t *volatile calls;
 
+	calls = c->calls;
 	cpu_back(c);
 	__builtin_setjmp(c->jb);
+	c->calls = calls;		/* left from scratch code, maybe */
 	jit_unlock_all(c);
 	loop(c);
 	cpu_away(c, CPU_OUT);

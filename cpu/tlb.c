@@ -107,6 +107,7 @@ tlb_flush_all(struct cpu *c)
 	for (m = 0; m < 16; m++)
 		c->large[m] = 0;
 	c->high_local = 0;
+	c->calls_stale = 1;
 	for (m = 0; m < MMU_N; m++) {
 		clear(c->tlb[m][0], 2 * TLB_N);
 		slot_clear(c->slot[m][0], 2 * SLOT_N);
@@ -142,6 +143,7 @@ tlb_flush_nonglobal(struct cpu *c)
 		tlb_flush_all(c);
 		return;
 	}
+	c->calls_stale = 1;
 	for (m = 0; m < MMU_N; m++) {
 		tlb_clear_logged(c->tlb[m][0], &c->tlb_log[m]);
 		if (c->high_local >> m & 1 || c->slot_log[m].n > 2 * SLOT_N)
@@ -189,6 +191,7 @@ tlb_flush_page(struct cpu *c, uint64_t linear)
 		tlb_flush_all(c);	/* SDM 3A 4.10.4.1 */
 		return;
 	}
+	c->calls_stale = 1;
 	for (m = 0; m < MMU_N; m++) {
 		for (a = 0; a < 2; a++)
 			if (c->tlb[m][a][i].tag == tag)

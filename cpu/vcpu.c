@@ -79,6 +79,7 @@ cpu_thread(void *arg)
 		log_line("cpu%u: arch_prctl: %m", c->index);
 		_exit(1);
 	}
+	calls_thread();
 	irq_thread(c);
 	for (;;) {
 		pthread_mutex_lock(&lock);
@@ -524,7 +525,8 @@ serve(void)
 	if (o.perfmap && perfmap_open() < 0)
 		return fail("perfmap");
 	for (i = 0; i < machine.ncpu; i++)
-		jit_cpu(machine.cpu[i]);
+		if (jit_cpu(machine.cpu[i]) < 0)
+			return fail("processors");
 	if (placed_init() < 0)
 		return fail("interrupt controllers");
 	for (i = 0; i < machine.ncpu; i++)

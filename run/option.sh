@@ -168,7 +168,7 @@ accel_list() {
 		thread) only "-accel thread" "$v" "multi" ;;
 		tb-size) tb_size "-accel tb-size" "$v" ;;
 		# of the vcpu, one by one
-		slots|tiers|regions|groups|chain|jcache|lazy|runs|inline|liveness|crossing|\
+		slots|tiers|regions|groups|chain|calls|jcache|lazy|runs|inline|liveness|crossing|\
 		sampling|global)
 			onoff "-accel $k" "$v" "$has"
 			switches="$switches $k=$n" ;;

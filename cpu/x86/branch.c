@@ -29,6 +29,13 @@ link_jmp(struct emit *e)
 }
 
 static uint8_t *
+link_call(struct emit *e)
+{
+	align_link(e, 1);
+	return e_call(e);
+}
+
+static uint8_t *
 link_jcc(struct emit *e, unsigned cc)
 {
 	align_link(e, 2);
@@ -46,6 +53,13 @@ cold_exit(struct tr *t, uint8_t *from, int32_t delta, int kind)
 	if (kind == EXIT_LINK)
 		k->exit->patch = from;
 	return k;
+}
+
+/* Is the rip all that tells one target from another, for the jump cache? */
+static bool
+by_rip(const struct tr *t)
+{
+	return t->mode & M_FLAT_CS && (t->mode & M_SIZE) != M_16;
 }
 
 /* dst = rip of delta */
@@ -87,14 +101,14 @@ emit_poll(struct tr *t, int32_t delta)
 	}
 }
 
-/* To the rip in S1, flags put away. */
+/* To the rip in S1, flags put away, by a stub for the MMU set. */
 static void
-emit_goto(struct tr *t)
+emit_goto(struct tr *t, const uint8_t *const *stub)
 {
 	struct emit *e = &t->e;
 
-	if (t->mode & M_FLAT_CS && (t->mode & M_SIZE) != M_16)
-		e_jmp_to(e, stub_ind[t->set]);
+	if (by_rip(t))
+		e_jmp_to(e, stub[t->set]);
 	else {
 		flags_get(e);
 		e_st_gs(e, S1, GS(rip));
@@ -108,23 +122,7 @@ emit_far(struct tr *t, int32_t delta)
 {
 	flags_leave(t);
 	emit_rip(t, S1, delta);
-	emit_goto(t);
-}
-
-/* The same, for what a loop may consist of: polls first. */
-static void
-emit_goto_poll(struct tr *t)
-{
-	struct emit *e = &t->e;
-	uint8_t *go;
-
-	e_ld_gs(e, S2, GS(poll));
-	e8(e, 0x41); e8(e, 0x83); e8(e, 0x3a); e8(e, 0);	/* cmpl $0,(S2) */
-	go = e_jcc(e, 4);
-	e_st_gs(e, S1, GS(rip));
-	e_jmp_to(e, stub_find);
-	e_patch(go, e->p);
-	emit_goto(t);
+	emit_goto(t, stub_ind);
 }
 
 /* The block's code goes on at delta: from here, unconditionally. */
@@ -145,6 +143,46 @@ emit_jump(struct tr *t, int32_t delta)
 	if (delta <= t->off[t->i])
 		emit_poll(t, delta);
 	emit_exit(t, delta, EXIT_LINK);
+}
+
+/*
+ * Behind the host's call: the guest returned to the rip in S1, flags put away.
+ * Nothing has changed this page's mapping, or the stack of calls would be empty.
+ */
+static void
+emit_returned(struct tr *t, int32_t next)
+{
+	struct emit *e = &t->e;
+	struct cold *k;
+
+	t->saved = true;
+	if (next > 4095) {
+		e_jmp_to(e, stub_ind[t->set]);
+		return;
+	}
+
+	e_alu_ri(e, 1, 4, S1, -4096);
+	e_st_gs(e, S1, GS(ripbase));
+	k = cold_exit(t, link_jmp(e), next, EXIT_LINK);
+	k->live = FLAGS_LAZY;
+	k->exit->lazy = true;
+}
+
+/* A direct call; what it returns to is on the stack of calls. */
+static void
+emit_call(struct tr *t, int32_t delta, int32_t next)
+{
+	struct emit *e = &t->e;
+
+	if (delta <= t->off[t->i])
+		emit_poll(t, delta);
+	if (delta < 0 || delta > 4095) {
+		flags_leave(t);
+		emit_rip(t, S1, delta);
+		e_call_to(e, stub_ind[t->set]);
+	} else
+		cold_exit(t, link_call(e), delta, EXIT_LINK);
+	emit_returned(t, next);
 }
 
 /* Call C for an instruction.  ends: the rest of the block is not emitted, and
@@ -199,7 +237,7 @@ emit_return(struct tr *t, const struct insn *in, unsigned size)
 	emit_sp(t, (int32_t)size + (in->op[0].type == OP_IMM ?
 	    (int32_t)(uint16_t)in->op[0].disp : 0));
 	flags_leave(t);
-	emit_goto_poll(t);
+	emit_goto(t, stub_ret);
 	t->ended = true;
 }
 
@@ -287,6 +325,7 @@ branch_insn(struct tr *t, const struct insn *in)
 	unsigned size = stack_size(t, in);
 	struct place p;
 	uint8_t *taken;
+	bool pair = false;
 	int cc;
 
 	if (o->type == OP_IMM && in->opsize == 2 && (t->mode & M_SIZE) != M_16)
@@ -337,8 +376,13 @@ branch_insn(struct tr *t, const struct insn *in)
 		emit_rip(t, S2, next);
 		e_st(e, size, S2, S1, H_NONE, 0);
 		emit_sp(t, -(int32_t)size);
+		if ((pair = jit_on.calls && by_rip(t)))
+			e_push(e, S2);
 		if (o->type == OP_IMM) {
-			emit_jump(t, delta);
+			if (pair)
+				emit_call(t, delta, next);
+			else
+				emit_jump(t, delta);
 			return t->ended = true;
 		}
 		break;
@@ -361,6 +405,10 @@ branch_insn(struct tr *t, const struct insn *in)
 	}
 	flags_leave(t);
 	e_ld_gs(e, S1, GS(save[2]));
-	emit_goto_poll(t);
+	if (pair) {
+		e_call_to(e, stub_goto[t->set]);
+		emit_returned(t, next);
+	} else
+		emit_goto(t, stub_goto);
 	return t->ended = true;
 }

@@ -15,6 +15,7 @@
  *	stack.c		push and pop
  *	inline.c	what kernels do all the time
  *	flags.c		where the status flags are
+ *	calls.c		the stack they return by
  *	stub.c		entering and leaving, misses, helper calls
  *	profile.c	what is remembered of code from one time to the next
  *	step.c		one instruction at a time
@@ -35,6 +36,7 @@
  *	regions		a block ends at its first jump
  *	groups		every access is checked by itself
  *	chain		a direct jump leaves to the run loop
+ *	calls		returns look into the jump cache, as other jumps
  *	jcache		the jump cache stays empty: every other jump asks C
  *	lazy		checks leave the host's flags alone where they are live
  *	runs		pushes and pops one by one
@@ -50,6 +52,7 @@
 	X(regions, "regions", "blocks have jumps inside") \
 	X(groups, "groups", "accesses off one register are checked together") \
 	X(chain, "chain", "direct jumps are linked") \
+	X(calls, "calls", "calls and returns are the host's") \
 	X(jcache, "jcache", "other jumps look into a cache") \
 	X(lazy, "lazy", "flags are put away for memory accesses") \
 	X(runs, "runs", "pushes and pops in a row are one access") \
@@ -174,6 +177,8 @@ extern const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
 /* call: S1 is the linear address; afterwards [S1 + S2] is it */
 extern const uint8_t *stub_look[MMU_N][2][NCLS][FLAGS_N][2];
 extern const uint8_t *stub_ind[MMU_N];	/* jump to rip in S1; flags lazy */
+extern const uint8_t *stub_goto[MMU_N];	/* the same, polls first */
+extern const uint8_t *stub_ret[MMU_N];	/* a return there; polls first */
 extern const uint8_t *stub_find;	/* look for the code at cpu->rip; flags lazy */
 extern const uint8_t *stub_leave;	/* leave; cpu->rip is set */
 extern const uint8_t *stub_away;	/* the same; flags are in save[1] */

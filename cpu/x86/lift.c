@@ -511,9 +511,12 @@ finish(struct tr *t, uint64_t gpa, unsigned off, uint32_t mode)
 	t->in_cold = true;
 	emit_cold(t);
 	t->b->link = t->b->host;
+	t->b->lazy = t->b->entry;
 	if (mode & MODE_CROSS) {
 		t->b->link = t->e.p;
-		t->saved = false;
+		flags_put(&t->e);
+		t->b->lazy = t->e.p;
+		t->saved = true;
 		emit_far(t, (int32_t)(gpa & 0xfff));
 	}
 	t->b->cold_len = (uint32_t)(t->e.p - t->b->cold);

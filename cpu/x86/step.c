@@ -103,7 +103,7 @@ run_at(struct cpu *c, const struct insn *in, void *mem)
 	copy_insn(t, in);
 	e_jmp_to(&t->e, stub_leave);
 	c->ripbase = c->rip;
-	stub_enter(c, start + jit.rx_off);
+	calls_nested(c, start + jit.rx_off);
 }
 
 /* --------------------------------------------------- masked vector accesses */

@@ -3,7 +3,8 @@
  * behind every memory access that misses its slot, the jump cache, and calls
  * into C.
  *
- * Stack while guest code runs: 16-byte aligned at cpu->host_rsp.  gs:save[] :
+ * Guest code runs on the stack of calls (calls.c), C on its own from
+ * cpu->host_rsp, 16-byte aligned, on.  gs:save[] :
  *	0 rcx at sites with live flags; enter: target
  *	1 flags on their way to and from C
  *	2 branch target during a call	3 borrowed register
@@ -16,7 +17,7 @@ const uint8_t cls_size[NCLS] = { 1, 2, 4, 8, 16, 32, 64, 128 };
 const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
 const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
 const uint8_t *stub_look[MMU_N][2][NCLS][FLAGS_N][2];
-const uint8_t *stub_ind[MMU_N];
+const uint8_t *stub_ind[MMU_N], *stub_goto[MMU_N], *stub_ret[MMU_N];
 const uint8_t *stub_leave, *stub_away, *stub_helper, *stub_end;
 const uint8_t *stub_find;
 static const uint8_t *enter, *look_miss[2];
@@ -71,13 +72,13 @@ e_popf(struct emit *e)
 	e8(e, 0x9d);
 }
 
-/* Call a C function (rdi already set up) with the stack aligned; rbp is free
- * and survives the call. */
+/* Call a C function (rdi already set up) on its stack; rbp is free and survives
+ * the call. */
 static void
 call_c(struct emit *e, void *fn)
 {
 	e_mov_rr(e, 1, H_BP, H_SP);
-	e_alu_ri(e, 1, 4, H_SP, -16);
+	e_ld_gs(e, H_SP, GS(host_rsp));
 	e_mov_ri(e, H_AX, (uint64_t)fn);
 	e8(e, 0xff);
 	e8(e, 0xd0);
@@ -365,6 +366,37 @@ make_ind(struct emit *e, unsigned set)
 	e_jmp_to(e, stub_find);
 }
 
+/* The same behind a look at the poll word: rip in S1, flags put away. */
+static void
+make_poll(struct emit *e)
+{
+	uint8_t *ok;
+
+	e_ld_gs(e, S2, GS(poll));
+	e8(e, 0x41); e8(e, 0x83); e8(e, 0x3a); e8(e, 0);	/* cmpl $0,(S2) */
+	ok = e_jcc(e, 4);
+	e_st_gs(e, S1, GS(rip));
+	e_jmp_to(e, stub_find);
+	e_patch(ok, e->p);
+}
+
+/* A return to the rip in S1: to behind the host's call, if it is that. */
+static void
+make_ret(struct emit *e, unsigned set)
+{
+	uint8_t *no;
+
+	make_poll(e);
+	if (jit_on.calls) {
+		e_op_mem(e, 1, 0x3b, S1, H_SP, H_NONE, 8);	/* cmp 8(rsp), S1 */
+		no = e_jcc(e, 5);
+		e8(e, 0xc2); e8(e, 8); e8(e, 0);		/* ret $8 */
+		e_patch(no, e->p);
+		e_ld_gs(e, H_SP, GS(calls));
+	}
+	e_jmp_to(e, stub_ind[set]);
+}
+
 static void
 make_leave(struct emit *e)
 {
@@ -372,6 +404,7 @@ make_leave(struct emit *e)
 
 	save_regs(e);
 	e_mov_rr(e, 0, H_AX, S1);
+	e_ld_gs(e, H_SP, GS(host_rsp));
 	e_alu_ri(e, 1, 0, H_SP, 8);
 	for (i = 5; i >= 0; i--)
 		e_pop(e, saved[i]);
@@ -394,6 +427,7 @@ stub_init(void)
 {
 	struct emit e = { .p = jit.rw, .end = jit.rw + jit.size,
 		.rx = jit.rx_off };
+	uint8_t *good;
 	unsigned set, i;
 
 	/* enter(rdi = cpu, rsi = code) */
@@ -402,6 +436,7 @@ stub_init(void)
 		e_push(&e, saved[i]);
 	e_alu_ri(&e, 1, 5, H_SP, 8);
 	e_st_gs(&e, H_SP, GS(host_rsp));
+	e_ld_gs(&e, H_SP, GS(calls));
 	e_st_gs(&e, H_SI, GS(save[0]));
 	e_gs_ff(&e, 6, GS(save[1]));
 	e_popf(&e);
@@ -426,6 +461,13 @@ stub_init(void)
 	e_mov_rr(&e, 1, H_SI, S2);
 	self(&e);
 	call_c(&e, jit_helper);
+	e_gs_imm(&e, 0, 7, GS(calls_stale), 0);
+	good = e_jcc(&e, 4);
+	e_pop(&e, S1);
+	e_ld_gs(&e, H_SP, GS(calls));
+	e_push(&e, S1);
+	e_gs_mov_imm(&e, 0, GS(calls_stale), 0);
+	e_patch(good, e.p);
 	e_gs_ff(&e, 6, GS(save[1]));
 	e_popf(&e);
 	load_regs(&e);
@@ -436,6 +478,7 @@ stub_init(void)
 	e_pushf(&e);
 	e_pop_gs(&e, GS(save[1]));
 	e_mov_rr(&e, 1, H_SI, S2);
+	e_ld_gs(&e, H_SP, GS(calls));	/* mode or mappings may change */
 	make_goto(&e, jit_end);
 	stub_find = e.p;
 	save_regs(&e);
@@ -446,6 +489,11 @@ stub_init(void)
 	for (set = 0; set < MMU_N; set++) {
 		stub_ind[set] = e.p;
 		make_ind(&e, set);
+		stub_goto[set] = e.p;
+		make_poll(&e);
+		e_jmp_to(&e, stub_ind[set]);
+		stub_ret[set] = e.p;
+		make_ret(&e, set);
 		for (i = 0; i < 2 * NCLS * FLAGS_N * 2; i++)
 			make_misses(&e, set, i & 1, i / 2 % NCLS,
 			    i / 2 / NCLS % FLAGS_N, i / 2 / NCLS / FLAGS_N);

@@ -159,6 +159,9 @@ struct cpu {
 	uint64_t	found[GROUPS_N];	/* by groups without slot: where they are */
 	uint16_t	lazy;		/* status flags put away: x86/flags.c */
 	void		*host_rsp;	/* C stack of cpu_run at entry */
+	uint64_t	*calls;		/* calls.c: where the stack of calls begins */
+	uint64_t	*calls_end;	/* and the page that stops it */
+	uint32_t	calls_stale;	/* a mapping may have changed since */
 	struct block	*last;		/* block exited from, for chaining */
 	uint64_t	exit_site;
 

@@ -19,6 +19,7 @@
 #include "code-seg.h"
 #include "code-hot.h"
 #include "code-region.h"
+#include "code-calls.h"
 
 int
 main(int argc, char **argv)
@@ -35,5 +36,6 @@ main(int argc, char **argv)
 	segments();
 	hot();
 	regions();
+	calls();
 	return result();
 }

@@ -73,7 +73,9 @@ static int
 run(void)
 {
 	hung = false;
-	signal(SIGVTALRM, on_alarm);
+	/* the stack of calls may have no room for it */
+	sigaction(SIGVTALRM, &(struct sigaction){ .sa_handler = on_alarm,
+		.sa_flags = SA_ONSTACK | SA_RESTART }, NULL);
 	setitimer(ITIMER_VIRTUAL, &(struct itimerval){ .it_value = {
 		alarm_irq >= 0 ? 0 : 1, alarm_irq >= 0 ? 5000 : 0 } }, NULL);
 	c->exc_pending = -1;

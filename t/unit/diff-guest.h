@@ -96,7 +96,9 @@ guest_init(void)
 	cpu->poll = &irqs.cpu[0].poll;
 	if (jit_start(64 << 20) < 0)
 		err(1, "jit_start");
-	jit_cpu(cpu);
+	if (jit_cpu(cpu) < 0)
+		abort();
+	calls_thread();
 	__asm__ volatile("wrgsbase %0" : : "r"(cpu));
 	cpu->m = &machine;
 	x86_reset(cpu);

@@ -435,7 +435,9 @@ world(void)
 	c->poll = &irqs.cpu[0].poll;
 	if (jit_start(16 << 20) < 0)
 		err(1, "jit_start");
-	jit_cpu(c);
+	if (jit_cpu(c) < 0)
+		abort();
+	calls_thread();
 	__asm__ volatile("wrgsbase %0" : : "r"(c));
 }
 
