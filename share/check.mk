@@ -89,7 +89,7 @@ $(B)/t/nics: t/unit/nics.c $(NICS_OBJ) $(LIBBUS) $(LIBMEM)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(NICS_OBJ) $(LIBBUS) $(LIBMEM) $(LIBS_BASE)
 
 # The x86 vcpu's instructions in C, one at a time.
-$(B)/t/x86mem $(B)/t/x86sem $(B)/t/x86exec $(B)/t/codetest: $(B)/t/%: \
+$(B)/t/x86mem $(B)/t/x86sem $(B)/t/x86exec $(B)/t/codetest $(B)/t/emitted: $(B)/t/%: \
     t/unit/%.c t/unit/x86sem.h $(wildcard t/unit/code*.h) $(CPU_CORE) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(CPU_CORE) $(LIBBUS) $(LIBMEM) -lZydis $(LIBS_BASE)

@@ -96,7 +96,9 @@ emit_ea(struct tr *t, const struct insn *in, const struct operand *o,
 				e_mov_ri(e, dst, (uint64_t)o->disp);
 			else
 				e_mov_ri32(e, dst, (uint32_t)o->disp);
-		} else
+		} else if (index == H_NONE && o->disp == 0)
+			e_mov_rr(e, w, dst, base);
+		else
 			e_lea(e, w, dst, base, index, ss, (int32_t)o->disp);
 	}
 	if (in->addrsize == 2) {		/* movzx dst16 */
