@@ -183,8 +183,8 @@ const uint8_t *jit_next(struct cpu *);
 /* x86/profile.c */
 /* The vcpu was seen at host pc, by a signal handler of its own. */
 void	profile_look(struct cpu *, const void *pc);
-/* What was seen is seen to: host ns until the next look, 0: none. */
-int64_t	profile_looked(struct cpu *);
+void	profile_looked(struct cpu *);	/* see to what was seen */
+int64_t	profile_every(struct cpu *);	/* host ns until the next look, 0: none */
 void	profile_forget(void);
 
 /* tlb.c */

@@ -91,8 +91,8 @@ uint8_t	*io_page(struct cpu *, uint64_t gpa, bool *writable);
 int	irq_init(void);
 /* Take everything new from the shared page into the controllers. vcpu 0. */
 void	irq_collect(struct cpu *);
-/* Look where this vcpu is in `every' host ns, if no look is pending; 0: do not. */
-void	irq_look(struct cpu *, int64_t every);
+/* Have it looked at where this vcpu is, in a while (profile_every). */
+void	irq_look(struct cpu *);
 /* Is an interrupt deliverable to this vcpu (RFLAGS.IF not considered)? */
 bool	irq_ready(struct cpu *);
 int	irq_vector(struct cpu *);	/* acknowledge: vector, or -1 */

@@ -226,8 +226,10 @@ boundary(struct cpu *c)
 		c->n_irq++;
 		x86_interrupt(c, v, INT_EXTERNAL, 0);
 	}
-	if (polled && !c->halted)
-		irq_look(c, profile_looked(c));
+	if (polled && !c->halted) {
+		profile_looked(c);
+		irq_look(c);
+	}
 	return true;
 }
 

@@ -155,19 +155,21 @@ on_signal(int sig, siginfo_t *info, void *context)
  * One that halts is not looked at, and does not have it set again.
  */
 void
-irq_look(struct cpu *c, int64_t every)
+irq_look(struct cpu *c)
 {
 	struct vcpu *v = vcpu(c);
 	struct itimerspec its = { { 0, 0 }, { 0, 0 } };
 	struct timespec ts;
-	int64_t now;
+	int64_t now, every;
 
-	if (!every || !v->has_looker)
+	if (!v->has_looker)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	now = ts.tv_sec * 1000000000ll + ts.tv_nsec;
 	if (now < v->look)
 		return;
+	every = profile_every(c);
+	v->has_looker = every > 0;
 	v->look = now + every;
 	its.it_value.tv_nsec = every;
 	timer_settime(v->looker, 0, &its, NULL);

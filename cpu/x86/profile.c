@@ -161,25 +161,29 @@ busier(struct cpu *c, const void *pc)
 	return true;
 }
 
-int64_t
+void
 profile_looked(struct cpu *c)
 {
 	struct look *l = &c->look;
-	bool found = false;
 	unsigned i;
+
+	if (!l->n || !jit_on.tiers || !jit_on.slots || !jit_trylock(c))
+		return;
+	for (i = 0; i < l->n; i++, l->all++)
+		l->found |= busier(c, l->pc[i]);
+	l->n = 0;
+	jit_unlock(c);
+}
+
+int64_t
+profile_every(struct cpu *c)
+{
+	struct look *l = &c->look;
 
 	if (!jit_on.tiers || !jit_on.slots)
 		return 0;
-	if (l->n && jit_trylock(c)) {
-		for (i = 0; i < l->n; i++, l->all++)
-			found |= busier(c, l->pc[i]);
-		jit_unlock(c);
-		l->every *= 2;
-	}
-	l->n = 0;
-	if (found || l->every < LOOK_MIN)
-		l->every = LOOK_MIN;
-	if (l->every > LOOK_MAX)
-		l->every = LOOK_MAX;
+	l->every = l->found || !l->every ? LOOK_MIN :
+	    l->every * 2 > LOOK_MAX ? LOOK_MAX : l->every * 2;
+	l->found = false;
 	return l->every;
 }

@@ -207,6 +207,7 @@ struct cpu {
 		unsigned	n;
 		const void	*pc[LOOKS];
 		uint64_t	all;
+		bool		found;		/* since the last one was asked for */
 		int64_t		every;
 	} look;
 	uint64_t	n_lost;		/* TLB entries taken by other vcpus */

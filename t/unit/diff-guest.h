@@ -27,7 +27,7 @@ io_page(struct cpu *c, uint64_t gpa, bool *w)
 	return ram_at(&ram, gpa, 4096);
 }
 void irq_collect(struct cpu *c) { *c->poll = 0; }
-void irq_look(struct cpu *c, int64_t every) { }
+void irq_look(struct cpu *c) { }
 bool irq_ready(struct cpu *c) { return false; }
 int irq_vector(struct cpu *c) { return -1; }
 struct devctx *irq_lapic(struct cpu *c) { return NULL; }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cpu/vcpu.h"
+#include "cpu/block.h"
 
 static int failed, count;
 static const char *group = "";
@@ -53,6 +54,17 @@ void
 code_sync_dma(struct cpu *c)
 {
 	machine.dirty->any = 0;
+}
+
+void
+profile_look(struct cpu *c, const void *pc)
+{
+}
+
+int64_t
+profile_every(struct cpu *c)
+{
+	return 0;
 }
 
 void

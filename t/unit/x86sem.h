@@ -92,7 +92,7 @@ io_page(struct cpu *p, uint64_t gpa, bool *w)
 /* the interrupt that waits, -1: none; the vcpu acknowledges it once */
 static int irq_next = -1;
 void irq_collect(struct cpu *p) { *p->poll = 0; }
-void irq_look(struct cpu *p, int64_t every) { }
+void irq_look(struct cpu *p) { }
 bool irq_ready(struct cpu *p) { return irq_next >= 0; }
 
 int
