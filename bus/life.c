@@ -537,6 +537,8 @@ life_event(struct broker *b, struct peer *p, char **argv)
 		life_job(b, JOB_RUN, VM_RUNNING, NULL, NULL, 0);
 	} else if (strcmp(e, "sleep") == 0) {
 		life_job(b, JOB_STOP, VM_SUSPENDED, NULL, NULL, 0);
+	} else if (strcmp(e, "io-error") == 0) {
+		life_job(b, JOB_STOP, VM_IO_ERROR, NULL, NULL, 0);
 	}
 }
 
@@ -568,6 +570,7 @@ static const char *const status_name[VM_NSTATE] = {
 	[VM_RUNNING] = "running", [VM_PAUSED] = "paused",
 	[VM_SHUTDOWN] = "paused (shutdown)",
 	[VM_PANICKED] = "paused (panicked)", [VM_SUSPENDED] = "suspended",
+	[VM_IO_ERROR] = "paused (io-error)",
 };
 
 const char *

@@ -68,26 +68,52 @@ data_wrote(struct blk_priv *b, const struct req *r)
 		dev_dma_wrote(b->v.d, r->data[i].iov_base, r->data[i].iov_len);
 }
 
-/* What the user is told, and whether the guest is. */
+/* Remember the request's chain, and have the machine stopped. */
+static void
+keep(struct blk_priv *b, const struct req *r, const char *what, int e)
+{
+	struct blk *s = b->v.d->st;
+	char text[128];
+	bool first;
+
+	pthread_mutex_lock(&b->m);
+	s->kept[r->e.queue][r->e.head / 8] |= (uint8_t)(1 << r->e.head % 8);
+	first = !b->halted;
+	b->halted = true;
+	pthread_mutex_unlock(&b->m);
+	snprintf(text, sizeof text, "io-error %s %llu %s", what,
+	    (unsigned long long)r->sector, strerror(e));
+	if (first)
+		dev_event(b->v.d, text);
+}
+
+/* What the user is told, and whether the guest is: the status for it, or KEPT
+ * in *how. */
 static uint8_t
-trouble(struct blk_priv *b, const struct req *r, int e)
+trouble(struct blk_priv *b, const struct req *r, int e, enum performed *how)
 {
 	const struct blk_opts *o = options(b);
 	bool rd = r->type == T_IN;
+	int act = rd ? o->rerror : o->werror;
+	const char *what = rd ? "read" : r->type == T_OUT ? "write" :
+	    r->type == T_FLUSH ? "flush" : "discard";
 
 	b->errors++;
 	log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
-	    disk_name(&o->d), rd ? "read" : r->type == T_OUT ? "write" :
-	    r->type == T_FLUSH ? "flush" : "discard",
-	    (unsigned long long)r->sector, strerror(e));
-	return (rd ? o->rerror : o->werror) == IGNORE ? S_OK : S_IOERR;
+	    disk_name(&o->d), what, (unsigned long long)r->sector, strerror(e));
+	if (act == STOP || (act == ON_ENOSPC && e == ENOSPC)) {
+		keep(b, r, what, e);
+		*how = KEPT;
+	}
+	return act == IGNORE ? S_OK : S_IOERR;
 }
 
-bool
+enum performed
 blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 {
 	uint64_t off = r->sector * SECTOR;
 	int fl = nowait ? IMG_NOWAIT : 0, e = 0;
+	enum performed how = DONE;
 	uint8_t status = S_OK;
 	int64_t t0 = now_ns();
 
@@ -96,7 +122,7 @@ blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 		if (img_preadv(b->img, r->data, r->n_data, off, fl))
 			e = errno;
 		if (nowait && e)	/* the workers find out */
-			return false;
+			return SLEEPS;
 		data_wrote(b, r);
 		b->rd_ops++;
 		b->rd_bytes += r->len;
@@ -108,7 +134,7 @@ blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 		if (img_pwritev(b->img, r->data, r->n_data, off, fl))
 			e = errno;
 		if (nowait && e == EAGAIN)
-			return false;
+			return SLEEPS;
 		b->wr_ops++;
 		b->wr_bytes += r->len;
 		b->wr_ns += (uint64_t)(now_ns() - t0);
@@ -125,11 +151,13 @@ blk_perform(struct blk_priv *b, struct req *r, bool nowait)
 		break;
 	}
 	if (e)
-		status = trouble(b, r, e);
+		status = trouble(b, r, e, &how);
+	if (how == KEPT)
+		return KEPT;
 	*r->status = status;
 	r->written = r->type == T_IN ? (uint32_t)r->e.in_len : 1;
 	dev_dma_wrote(b->v.d, r->status, 1);
-	return true;
+	return DONE;
 }
 
 /* ------------------------------------------------------------------ workers */
@@ -159,12 +187,12 @@ worker(void *arg)
 			b->tail = &b->head;
 		pthread_mutex_unlock(&b->m);
 
-		blk_perform(b, r, false);
-		pthread_mutex_lock(&b->v.lock);
-		vq_push(&b->v, &r->e, r->written);
-		vq_notify(&b->v, r->e.queue);
-		pthread_mutex_unlock(&b->v.lock);
-
+		if (blk_perform(b, r, false) == DONE) {
+			pthread_mutex_lock(&b->v.lock);
+			vq_push(&b->v, &r->e, r->written);
+			vq_notify(&b->v, r->e.queue);
+			pthread_mutex_unlock(&b->v.lock);
+		}
 		pthread_mutex_lock(&b->m);
 		blk_req_free(b, r);
 		if (--b->inflight == 0)

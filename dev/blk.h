@@ -21,20 +21,23 @@ enum { F_SEG_MAX = 2, F_GEOMETRY = 4, F_RO = 5, F_BLK_SIZE = 6, F_FLUSH = 9,
 	F_WRITE_ZEROES = 14 };
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11,
 	T_WRITE_ZEROES = 13 };
-enum { REPORT, IGNORE };
+enum { REPORT, IGNORE, STOP, ON_ENOSPC };
 enum { S_OK, S_IOERR, S_UNSUPP };
 enum { CFG_LEN = 60, CFG_WCE = 32 };
 
 struct blk {
 	struct virtio_state v;
 	uint8_t		wce;		/* write cache enabled */
+	/* Heads of chains that failed and are done again on `run', a bit each
+	 * by queue; under m. */
+	uint8_t		kept[VQ_MAX][VQ_SIZE_MAX / 8];
 };
 
 struct blk_opts {
 	struct disk_opts d;
 	const char	*serial, *addr;
 	uint32_t	queues, queue_size, lbs, pbs;
-	int		werror, rerror;		/* enum { REPORT, IGNORE } */
+	int		werror, rerror;		/* enum { REPORT, ... } */
 };
 
 struct req {
@@ -64,6 +67,7 @@ struct blk_priv {
 	struct req	*head, **tail;
 	unsigned	inflight, nthread;
 	bool		quit;
+	bool		halted;		/* asked for the machine to stop */
 	pthread_t	thread[NWORKER];
 };
 
@@ -81,9 +85,11 @@ options(const struct blk_priv *b)
 
 /* Must a write be on stable storage before it is completed? */
 bool	blk_write_through(const struct blk_priv *);
-/* Carry out a request; `nowait`: only if that does not sleep.  False: it would.
- * Sets the status in guest memory and r->written. */
-bool	blk_perform(struct blk_priv *, struct req *, bool nowait);
+/* Carry out a request; `nowait`: only if that does not sleep.  DONE: the status
+ * in guest memory and r->written are set.  SLEEPS: it would.  KEPT: it failed,
+ * the machine shall stop, and the request is done again when it runs. */
+enum performed { DONE, SLEEPS, KEPT };
+enum performed blk_perform(struct blk_priv *, struct req *, bool nowait);
 /* Have a worker do and complete it; false if there are no threads to be had. */
 bool	blk_hand_over(struct blk_priv *, struct req *);
 /* Wait until the workers hold nothing. */

@@ -12,6 +12,10 @@
  * and do not delay quick ones; the chains' order of completion is free (5.2.6).
  * `drain` waits until the workers hold nothing.
  *
+ * What fails where werror= or rerror= says stop is not completed: its chain's
+ * head is noted in the state, the machine is asked to stop, and `run` takes the
+ * chain from the ring's memory once more.
+ *
  * #syscalls clone clone3 futex preadv2 pwritev fdatasync fallocate
  * #syscalls sendto recvfrom
  */
@@ -23,7 +27,9 @@
 
 #include "blk.h"
 
-static const char *const error_values[] = { "report", "ignore", NULL };
+static const char *const rerror_values[] = { "report", "ignore", "stop", NULL };
+static const char *const werror_values[] = { "report", "ignore", "stop",
+	"enospc", NULL };
 
 #define O(m) offsetof(struct blk_opts, m)
 static const struct opt opts[] = {
@@ -35,10 +41,10 @@ static const struct opt opts[] = {
 	    "descriptors, a power of two up to 1024", NULL },
 	{ "logical_block_size", OPT_U32, O(lbs), "512", "bytes", NULL },
 	{ "physical_block_size", OPT_U32, O(pbs), "512", "bytes", NULL },
-	{ "werror", OPT_ENUM, O(werror), "report", "on a write error",
-	    error_values },
+	{ "werror", OPT_ENUM, O(werror), "enospc", "on a write error",
+	    werror_values },
 	{ "rerror", OPT_ENUM, O(rerror), "report", "on a read error",
-	    error_values },
+	    rerror_values },
 	{ "addr", OPT_STR, O(addr), NULL, "PCI SLOT[.FUNCTION], hex", NULL },
 	{ 0 }
 };
@@ -47,6 +53,7 @@ static const struct opt opts[] = {
 static const struct field fields[] = {
 	VIRTIO_FIELDS(blk, v),
 	FIELD(blk, wce),
+	FIELD(blk, kept),
 	FIELD_END
 };
 
@@ -181,9 +188,10 @@ quick(struct blk_priv *b, const struct req *r)
 	    (r->type == T_OUT && !blk_write_through(b)));
 }
 
-/* The next request of queue n, or NULL. */
+/* The next request of queue n, or the one at `head` if that is not -1; or
+ * NULL. */
 static struct req *
-take(struct blk_priv *b, unsigned n)
+take(struct blk_priv *b, unsigned n, int head)
 {
 	struct req *r = req_new(b);
 
@@ -191,7 +199,8 @@ take(struct blk_priv *b, unsigned n)
 		virtio_broken(&b->v, "virtio-blk: no memory for a request", n);
 		return NULL;
 	}
-	if (vq_pop(&b->v, n, &r->e)) {
+	if (head < 0 ? vq_pop(&b->v, n, &r->e) :
+	    vq_refetch(&b->v, n, (unsigned)head, &r->e)) {
 		if (parse(r))
 			return r;
 		virtio_broken(&b->v, "virtio-blk: request without header or "
@@ -204,9 +213,19 @@ take(struct blk_priv *b, unsigned n)
 }
 
 static void
-complete(struct blk_priv *b, struct req *r)
+serve(struct blk_priv *b, struct req *r)
 {
-	vq_done(&b->v, &r->e, r->written);
+	enum performed how = DONE;
+
+	if (!answer(b, r)) {
+		how = quick(b, r) ? blk_perform(b, r, true) : SLEEPS;
+		if (how == SLEEPS && blk_hand_over(b, r))
+			return;
+		if (how == SLEEPS)
+			how = blk_perform(b, r, false);
+	}
+	if (how == DONE)
+		vq_done(&b->v, &r->e, r->written);
 	pthread_mutex_lock(&b->m);
 	blk_req_free(b, r);
 	pthread_mutex_unlock(&b->m);
@@ -221,20 +240,39 @@ kick(struct virtio *v, unsigned n)
 
 	do {
 		vq_want(v, n, false);
-		while (left && (r = take(b, n))) {
+		while (left && (r = take(b, n, -1))) {
 			left--;
-			if (!answer(b, r) && !(quick(b, r) &&
-			    blk_perform(b, r, true))) {
-				if (blk_hand_over(b, r))
-					continue;
-				blk_perform(b, r, false);
-			}
-			complete(b, r);
+			serve(b, r);
 		}
 	} while (vq_want(v, n, true) && left);
 	if (!left)
 		vq_again(v, n);
 	vq_flush(v, n);
+}
+
+/* Once more what was kept; then what came meanwhile. */
+static void
+blk_run(struct devctx *d)
+{
+	struct blk_priv *b = d->priv;
+	struct blk *s = d->st;
+	uint8_t kept[sizeof s->kept[0]];
+	struct req *r;
+	unsigned n, i;
+
+	b->halted = false;
+	for (n = 0; n < b->v.nq; n++) {
+		pthread_mutex_lock(&b->m);
+		memcpy(kept, s->kept[n], sizeof kept);
+		memset(s->kept[n], 0, sizeof kept);
+		pthread_mutex_unlock(&b->m);
+		for (i = 0; i < VQ_SIZE_MAX; i++)
+			if (kept[i / 8] >> i % 8 & 1 &&
+			    (r = take(b, n, (int)i)))
+				serve(b, r);
+		vq_flush(&b->v, n);
+	}
+	virtio_run(d);
 }
 
 /* ------------------------------------------------------------- configuration */
@@ -280,6 +318,7 @@ blk_reset(struct virtio *v)
 	int cache = options(blk(v))->d.cache;
 
 	s->wce = cache != WRITETHROUGH && cache != DIRECTSYNC;
+	memset(s->kept, 0, sizeof s->kept);
 }
 
 static const struct virtio_type type = {
@@ -414,7 +453,7 @@ const struct dev virtio_blk = {
 	.config = virtio_config,
 	.loaded = virtio_loaded,
 	.stop = virtio_stop,
-	.run = virtio_run,
+	.run = blk_run,
 	.ask = blk_ask,
 	.quit = quit,
 	.tests = tests,

@@ -113,6 +113,9 @@ bool	vq_pop(struct virtio *, unsigned n, struct vq_elem *e);
 bool	vq_more(struct virtio *, unsigned n);	/* is there another chain? */
 /* Put back the chain that vq_pop gave last: the next vq_pop gives it again. */
 void	vq_unpop(struct virtio *, const struct vq_elem *);
+/* The chain that begins at `head` and was taken before, once more. */
+bool	vq_refetch(struct virtio *, unsigned n, unsigned head,
+	    struct vq_elem *e);
 /* A chain all of whose work is done: push, under the lock. */
 void	vq_done(struct virtio *, const struct vq_elem *, uint32_t len);
 /* vq_notify under the lock. */

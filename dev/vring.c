@@ -181,11 +181,23 @@ walk(struct virtio *v, struct vring *q, unsigned head, struct vq_elem *e)
 }
 
 bool
+vq_refetch(struct virtio *v, unsigned n, unsigned head, struct vq_elem *e)
+{
+	if (!vring_usable(v, n))
+		return false;
+	e->queue = (uint16_t)n;
+	e->head = (uint16_t)head;
+	e->n_out = e->n_in = 0;
+	e->out_len = e->in_len = 0;
+	return walk(v, &v->q[n], head, e);
+}
+
+bool
 vq_pop(struct virtio *v, unsigned n, struct vq_elem *e)
 {
 	struct virtio_state *s = v->s;
 	struct vring *q = &v->q[n];
-	uint16_t idx, head;
+	uint16_t idx;
 
 	if (!vring_usable(v, n))
 		return false;
@@ -194,12 +206,8 @@ vq_pop(struct virtio *v, unsigned n, struct vq_elem *e)
 		return false;
 	if ((uint16_t)(idx - s->avail_idx[n]) > q->mask + 1)
 		return broken(v, "virtio: available index", idx);
-	head = ring16(q->avail + 4 + (s->avail_idx[n] & q->mask) * 2);
-	e->queue = (uint16_t)n;
-	e->head = head;
-	e->n_out = e->n_in = 0;
-	e->out_len = e->in_len = 0;
-	if (!walk(v, q, head, e))
+	if (!vq_refetch(v, n, ring16(q->avail + 4 +
+	    (s->avail_idx[n] & q->mask) * 2), e))
 		return false;
 	s->avail_idx[n]++;
 	return true;

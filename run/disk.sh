@@ -93,7 +93,9 @@ drive() {
 			dk_words="$dk_words discard=$v" ;;
 		detect-zeroes) only "-drive detect-zeroes" "$v" "off on unmap"
 			dk_words="$dk_words detect-zeroes=$v" ;;
-		werror|rerror) only "-drive $k" "$v" "report ignore"
+		werror) only "-drive $k" "$v" "report ignore enospc stop"
+			[ "$v" = enospc ] || dk_words="$dk_words $k=$v" ;;
+		rerror) only "-drive $k" "$v" "report ignore stop"
 			[ "$v" = report ] || dk_words="$dk_words $k=$v" ;;
 		locking|file.locking) only "-drive $k" "$v" "auto on off"
 			dk_words="$dk_words locking=$v" ;;

@@ -33,7 +33,8 @@ Disks
          [,readonly=on][,snapshot=on][,copy-on-read=on]
          [,cache=writeback|none|writethrough|unsafe|directsync]
          [,discard=unmap|ignore][,detect-zeroes=on|off|unmap]
-         [,werror=report|ignore][,rerror=report|ignore][,locking=auto|on|off]
+         [,werror=report|ignore|enospc|stop][,rerror=report|ignore|stop]
+         [,locking=auto|on|off]
                                    disk image
   -blockdev driver=D,node-name=N[,file=NODE][,option=value...]
                                    the same, by the options of its driver

@@ -212,7 +212,11 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	refuse 2 "-drive if=tape: unknown interface" -drive file=d,if=tape
 	refuse 2 "-drive cache=warm: invalid cache option" -drive file=d,cache=warm
 	refuse 2 "-drive aio native: not supported yet" -drive file=d,aio=native
-	refuse 2 "-drive werror stop: not supported yet" -drive file=d,werror=stop
+	show -drive file=d,werror=stop,rerror=stop -drive file=e,werror=enospc -drive file=f,werror=report
+	has "part disk0 dev=virtio-blk file=d werror=stop rerror=stop addr=2"
+	has "part disk1 dev=virtio-blk file=e addr=3"
+	has "part disk2 dev=virtio-blk file=f werror=report addr=4"
+	refuse 2 "-drive rerror enospc: not supported yet" -drive file=d,rerror=enospc
 	refuse 2 "-drive file=d,copy-on-read=on,readonly=on: copy-on-read on a read-only drive" -drive file=d,copy-on-read=on,readonly=on
 	refuse 2 "-drive group=g: not supported yet" -drive file=d,group=g
 	refuse 2 "-drive media=cdrom: not supported yet" -drive file=d,media=cdrom
