@@ -99,7 +99,7 @@ access_part(struct access *a, unsigned num)
 		return NULL;
 	if (r->chan != NULL)
 		return r;
-	if (bus_ask(a->bus, "bus", "parts", &text) != 0) {
+	if (bus_ask(a->bus, "bus", "parts", -1, &text) != 0) {
 		free(text);
 		bad(a, "parts: no answer");
 		return NULL;

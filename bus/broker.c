@@ -567,7 +567,7 @@ route_done(struct broker *b, void *arg, uint64_t tag, int err, char *text,
 }
 
 static void
-do_ask(struct peer *p, uint64_t id, char *words)
+do_ask(struct peer *p, uint64_t id, char *words, int *fds, int nfd)
 {
 	struct broker *b = p->b;
 	char name[32], *argv[64];
@@ -595,7 +595,7 @@ do_ask(struct peer *p, uint64_t id, char *words)
 	if (to == NULL || to->state < PEER_HELLO || to->state == PEER_GONE)
 		fail(p, id, ENOENT);
 	else
-		peer_ask(to, route_done, p, id, ROUTE_NS, NULL, 0, "ask %s",
+		peer_ask(to, route_done, p, id, ROUTE_NS, fds, nfd, "ask %s",
 		    words);
 }
 
@@ -742,7 +742,7 @@ request(struct peer *p, char *line, int *fds, int nfd)
 		return;
 	}
 	if (strncmp(line, "ask ", 4) == 0 && p->state != PEER_STARTED) {
-		do_ask(p, id, line + 4);
+		do_ask(p, id, line + 4, fds, nfd);
 		return;
 	}
 	if (line_split(line, argv, 64) < 1) {

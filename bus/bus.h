@@ -316,8 +316,11 @@ int	part_event(struct part *, const char *fmt, ...)
 	    __attribute__((format(printf, 2, 3)));
 /* Ask another part (or "bus" itself) a question and wait for its text.
  * *reply is malloc'ed. 0 or errno value. */
-int	part_ask(struct part *, const char *whom, const char *question,
+int	part_ask(struct part *, const char *whom, const char *question, int fd,
 	    char **reply);
+/* While a question is answered: the last descriptor that came with it and was
+ * not taken, the caller's now; or -1. */
+int	part_take_fd(struct part *);
 int	part_ready(struct part *);
 /* A socket this part made in the file system: the broker removes it at the end.
  * Before part_ready only. */
@@ -343,7 +346,9 @@ int	bus_connect(const char *prog, const char *name, char *why,
 int	bus_request(int fd, char **reply, int *fds, int *nfd,
 	    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* A question to a part or to "bus": PROTOCOL.md "Questions to the bus". */
-int	bus_ask(int fd, const char *whom, const char *question, char **reply);
+/* `with`: a descriptor for it, or -1. */
+int	bus_ask(int fd, const char *whom, const char *question, int with,
+	    char **reply);
 
 /* ------------------------------------------------------------------ options */
 

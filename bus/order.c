@@ -41,9 +41,12 @@ do_ask(struct part *p, struct msg *m, char *question)
 	}
 	if (line_split(question, argv, 64) < 0)
 		e = EINVAL;
-	else
+	else {
+		p->priv->asked = m;
 		e = p->ops->ask != NULL ? p->ops->ask(p->arg, argv, out) :
 		    ENOTSUP;
+		p->priv->asked = NULL;
+	}
 	fclose(out);
 	if (e < 0)
 		e = EINVAL;
@@ -52,6 +55,14 @@ do_ask(struct part *p, struct msg *m, char *question)
 	else
 		answer(p, m, e, text, len);
 	free(text);
+}
+
+int
+part_take_fd(struct part *p)
+{
+	struct msg *m = p->priv->asked;
+
+	return m == NULL || m->nfd == 0 ? -1 : m->fds[--m->nfd];
 }
 
 static void

@@ -207,10 +207,10 @@ hello(struct part *p, const char *chip, size_t state_len, unsigned nvcpu,
 	p->ops = ops;
 	p->arg = arg;
 	if (nvcpu > 0)
-		e = part_request(p, &m, &text, "hello chip=%s state=%zu nvcpu=%u",
+		e = part_request(p, -1, &m, &text, "hello chip=%s state=%zu nvcpu=%u",
 		    chip, state_len, nvcpu);
 	else
-		e = part_request(p, &m, &text, "hello chip=%s state=%zu", chip,
+		e = part_request(p, -1, &m, &text, "hello chip=%s state=%zu", chip,
 		    state_len);
 	if (e == 0 && (line_split(text, argv, 64) < 0 ||
 	    take_pages(p, m, argv) < 0))

@@ -35,6 +35,7 @@ struct part_priv {
 	int64_t		spin, slept;
 	bool		kicked;		/* woken by the kick eventfd */
 	bool		quit;
+	struct msg	*asked;		/* the question being answered */
 };
 
 /* part.c: the memory behind fd, which is closed; NULL. */
@@ -45,9 +46,10 @@ void	msg_free(struct msg *);		/* with its descriptors */
 /* Read one packet and file it.  Called with the lock, which is let go while
  * reading; the caller has made sure that nobody else reads. */
 void	part_receive(struct part *);
-/* Send a request and wait for its answer. 0 and *out (msg_free), or errno. */
-int	part_request(struct part *, struct msg **out, char **text,
-	    const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* Send a request, with a descriptor if `fd` is one, and wait for its answer.
+ * 0 and *out (msg_free), or errno. */
+int	part_request(struct part *, int fd, struct msg **out, char **text,
+	    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
 /* ---- order.c: do the first request of the queue; false: there is none */
 bool	part_obey(struct part *);

@@ -86,7 +86,8 @@ out:
 }
 
 int
-part_request(struct part *p, struct msg **out, char **text, const char *fmt, ...)
+part_request(struct part *p, int fd, struct msg **out, char **text,
+    const char *fmt, ...)
 {
 	struct part_priv *v = p->priv;
 	struct waiter w = { 0 }, **pp;
@@ -107,8 +108,8 @@ part_request(struct part *p, struct msg **out, char **text, const char *fmt, ...
 	w.eof = v->eof;
 	v->waiters = &w;
 	pthread_mutex_unlock(&v->lock);
-	e = line_send(p->bus, NULL, 0, "@%llu %s", (unsigned long long)w.id,
-	    line) < 0 ? errno : 0;
+	e = line_send(p->bus, &fd, fd >= 0, "@%llu %s",
+	    (unsigned long long)w.id, line) < 0 ? errno : 0;
 	free(line);
 	pthread_mutex_lock(&v->lock);
 	while (e == 0 && w.answer == NULL && !w.eof) {
@@ -139,7 +140,7 @@ simple(struct part *p, const char *key, int64_t *val, const char *line)
 	char *text, *argv[32];
 	int e;
 
-	e = part_request(p, &m, &text, "%s", line);
+	e = part_request(p, -1, &m, &text, "%s", line);
 	if (e == 0 && key != NULL) {
 		if (line_split(text, argv, 32) < 0 ||
 		    line_key(argv, key) == NULL)
@@ -227,13 +228,14 @@ part_event(struct part *p, const char *fmt, ...)
 }
 
 int
-part_ask(struct part *p, const char *whom, const char *question, char **reply)
+part_ask(struct part *p, const char *whom, const char *question, int fd,
+    char **reply)
 {
 	struct msg *m;
 	char *text;
 	int e;
 
-	e = part_request(p, &m, &text, "ask %s %s", whom, question);
+	e = part_request(p, fd, &m, &text, "ask %s %s", whom, question);
 	if (reply != NULL) {
 		*reply = m == NULL ? strdup(strerror(e)) :
 		    answer_text(text, m->fds, &m->nfd);

@@ -270,7 +270,7 @@ commit_all(struct chardev *c)
 	const char *name, *chip;
 	int e, done = 0;
 
-	if (c->part == NULL || part_ask(c->part, "bus", "parts", &parts) != 0 ||
+	if (c->part == NULL || part_ask(c->part, "bus", "parts", -1, &parts) != 0 ||
 	    parts == NULL) {
 		free(parts);
 		return;
@@ -283,7 +283,7 @@ commit_all(struct chardev *c)
 		    strcmp(chip, "virtio-blk") != 0)
 			continue;
 		reply = NULL;
-		e = part_ask(c->part, name, "commit", &reply);
+		e = part_ask(c->part, name, "commit", -1, &reply);
 		if (e == 0)
 			snprintf(text, sizeof text, "\r\n[%s is written back]\r\n",
 			    name);

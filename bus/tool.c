@@ -169,14 +169,14 @@ answer_send(int fd, int flags, uint64_t id, int err, const char *text,
 	return r;
 }
 
-int
-bus_request(int fd, char **reply, int *fds, int *nfd, const char *fmt, ...)
+static int
+request(int fd, int with, char **reply, int *fds, int *nfd, const char *fmt,
+    va_list ap)
 {
 	static uint64_t last;
 	int myfds[LINE_FDS], n, room, e = 0, i;
 	char *buf, *line = NULL, *text;
 	uint64_t id, want = ++last;
-	va_list ap;
 	ssize_t len;
 
 	if (reply != NULL)
@@ -184,12 +184,10 @@ bus_request(int fd, char **reply, int *fds, int *nfd, const char *fmt, ...)
 	room = nfd != NULL ? *nfd : 0;
 	if (nfd != NULL)
 		*nfd = 0;
-	va_start(ap, fmt);
 	n = vasprintf(&line, fmt, ap);
-	va_end(ap);
 	if (n < 0)
 		return ENOMEM;
-	if (line_send(fd, NULL, 0, "@%llu %s", (unsigned long long)want,
+	if (line_send(fd, &with, with >= 0, "@%llu %s", (unsigned long long)want,
 	    line) < 0)
 		e = errno;
 	free(line);
@@ -231,7 +229,31 @@ bus_request(int fd, char **reply, int *fds, int *nfd, const char *fmt, ...)
 }
 
 int
-bus_ask(int fd, const char *whom, const char *question, char **reply)
+bus_request(int fd, char **reply, int *fds, int *nfd, const char *fmt, ...)
 {
-	return bus_request(fd, reply, NULL, NULL, "ask %s %s", whom, question);
+	va_list ap;
+	int e;
+
+	va_start(ap, fmt);
+	e = request(fd, -1, reply, fds, nfd, fmt, ap);
+	va_end(ap);
+	return e;
+}
+
+static int
+ask_with(int fd, int with, char **reply, const char *fmt, ...)
+{
+	va_list ap;
+	int e;
+
+	va_start(ap, fmt);
+	e = request(fd, with, reply, NULL, NULL, fmt, ap);
+	va_end(ap);
+	return e;
+}
+
+int
+bus_ask(int fd, const char *whom, const char *question, int with, char **reply)
+{
+	return ask_with(fd, with, reply, "ask %s %s", whom, question);
 }

@@ -379,7 +379,7 @@ ask(const char *whom, const char *fmt, ...)
 	va_end(ap);
 	if (e < 0)
 		return bad("out of memory");
-	e = bus_ask(acc.bus, whom, q, &reply);
+	e = bus_ask(acc.bus, whom, q, -1, &reply);
 	if (e != 0) {
 		bad("%s %s: %s", whom, q, reply != NULL && *reply != '\0' ?
 		    reply : strerror(e));
@@ -617,7 +617,7 @@ script_thread(void *arg)
 		script_code = script();
 	}
 	free(reply);
-	bus_ask(tool_fd, "bus", "quit", NULL);
+	bus_ask(tool_fd, "bus", "quit", -1, NULL);
 	return NULL;
 }
 

@@ -198,7 +198,7 @@ attach(const char *vm, char **want, unsigned nwant)
 	unsigned num, i;
 	bool found;
 
-	if (bus_ask(acc.bus, "bus", "parts", &text) != 0) {
+	if (bus_ask(acc.bus, "bus", "parts", -1, &text) != 0) {
 		fprintf(stderr, "vm-tap: %s: no answer\n", vm);
 		return -1;
 	}

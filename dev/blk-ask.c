@@ -1,13 +1,15 @@
 /*
  * blk-ask.c - what the monitor asks a disk: what it is, how much it did, a new
- * size, commit.  All of it on the main thread with the workers idle, so that no
- * request of the guest is under way; the guest's wait.
+ * size, new limits, commit, snapshots and jobs.  All that changes something is
+ * done on the main thread with the workers idle, so that no request of the guest
+ * is under way; the guest's wait.
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../img/throttle.h"
 #include "blk.h"
 
 /* As QEMU's `info block' shows it.  Of a snapshot, the image under it. */
@@ -34,6 +36,8 @@ block(struct blk_priv *b, FILE *out)
 	if (depth)
 		fprintf(out, "    Backing file:     %s (chain depth: %d)\n",
 		    im->backing->filename, depth);
+	if (*b->last)
+		fprintf(out, "    Last job:         %s\n", b->last);
 }
 
 static void
@@ -49,11 +53,15 @@ blockstats(struct blk_priv *b, FILE *out)
 }
 
 static int
-resize(struct blk_priv *b, const char *arg, FILE *out)
+resize(struct blk_priv *b, char **argv, FILE *out)
 {
+	const char *arg = argv[1];
 	uint64_t size;
 	struct imgerr e;
 
+	if (blk_busy(b, out))
+		return EBUSY;
+	blk_drain(&b->v);
 	if (parse_size(arg, &size)) {
 		fprintf(out, "%s: not a size", arg);
 		return EINVAL;
@@ -72,12 +80,15 @@ resize(struct blk_priv *b, const char *arg, FILE *out)
 }
 
 static int
-commit(struct blk_priv *b, FILE *out)
+commit(struct blk_priv *b, char **argv, FILE *out)
 {
 	struct img *base = b->img->backing;
 	struct imgerr e;
 	int r;
 
+	if (blk_busy(b, out))
+		return EBUSY;
+	blk_drain(&b->v);
 	if (!base || b->ro) {
 		fprintf(out, base ? "the disk is read-only" :
 		    "there is no backing image");
@@ -99,23 +110,76 @@ commit(struct blk_priv *b, FILE *out)
 	return r;
 }
 
+/* The words are the image library's: bps-total=N ... */
+static int
+limits(struct blk_priv *b, char **argv, FILE *out)
+{
+	struct throttle *t;
+	struct opts o = { 0 };
+	struct imgerr e;
+	char key[64];
+
+	for (argv++; *argv; argv++) {
+		size_t n = strcspn(*argv, "=");
+
+		snprintf(key, sizeof key, "throttling.%.*s", (int)n, *argv);
+		if ((*argv)[n] && strcmp(*argv + n, "=0"))
+			opts_set(&o, key, *argv + n + 1);
+	}
+	if (throttle_parse(&o, &t, &e)) {
+		opts_free(&o);
+		return blk_say(out, &e);
+	}
+	opts_free(&o);
+	blk_drain(&b->v);
+	throttle_free(b->img->throttle);
+	b->img->throttle = t;
+	return 0;
+}
+
+static int
+block_info(struct blk_priv *b, char **argv, FILE *out)
+{
+	block(b, out);
+	return 0;
+}
+
+static int
+stats(struct blk_priv *b, char **argv, FILE *out)
+{
+	blockstats(b, out);
+	return 0;
+}
+
+static const struct {
+	const char	*word;
+	int		words;		/* at least */
+	int		(*fn)(struct blk_priv *, char **argv, FILE *out);
+} table[] = {
+	{ "block", 1, block_info },
+	{ "blockstats", 1, stats },
+	{ "resize", 2, resize },
+	{ "limits", 1, limits },
+	{ "commit", 1, commit },
+	{ "snapshot", 2, blk_snapshot },
+	{ "snapshot-internal", 2, blk_snap_internal },
+	{ "snapshot-delete", 2, blk_snap_delete },
+	{ "stream", 1, blk_stream },
+	{ "backup", 2, blk_copy },
+	{ "mirror", 2, blk_copy },
+	{ "job", 1, blk_job_ask },
+};
+
 int
 blk_ask(struct devctx *d, char **argv, FILE *out)
 {
-	struct blk_priv *b = d->priv;
-	int e = 0;
+	unsigned i;
+	int n = 0;
 
-	if (!strcmp(argv[0], "block"))
-		block(b, out);
-	else if (!strcmp(argv[0], "blockstats"))
-		blockstats(b, out);
-	else if (!strcmp(argv[0], "resize") && argv[1]) {
-		blk_drain(&b->v);
-		e = resize(b, argv[1], out);
-	} else if (!strcmp(argv[0], "commit")) {
-		blk_drain(&b->v);
-		e = commit(b, out);
-	} else
-		return ENOTSUP;
-	return e;
+	while (argv[n])
+		n++;
+	for (i = 0; i < sizeof table / sizeof table[0]; i++)
+		if (!strcmp(argv[0], table[i].word) && n >= table[i].words)
+			return table[i].fn(d->priv, argv, out);
+	return ENOTSUP;
 }

@@ -19,6 +19,13 @@ blk_write_through(const struct blk_priv *b)
 	    (!s->wce || !virtio_has(&b->v, F_FLUSH));
 }
 
+void
+blk_use(struct blk_priv *b, struct img *im)
+{
+	b->img = im;
+	b->direct = im->flags & IMG_NOCACHE;
+}
+
 /* 5.2.6: struct virtio_blk_discard_write_zeroes, checked as a whole first. */
 static int
 ranges(struct blk_priv *b, struct req *r, uint8_t *status)

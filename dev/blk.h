@@ -1,11 +1,14 @@
 /*
  * blk.h - the virtio block device's two parts: virtio-blk.c takes requests and
- * answers what needs no I/O, blk-io.c does the rest, at once or by workers, and
- * blk-ask.c answers the monitor.
+ * answers what needs no I/O, blk-io.c does the rest, at once or by workers.
+ * blk-ask.c answers the monitor, with blk-job.c for block jobs and blk-snap.c
+ * for snapshots.
  */
 #ifndef BLK_H
 #define BLK_H
 
+#include <errno.h>
+#include <string.h>
 #include "disk.h"
 #include "virtio.h"
 
@@ -68,6 +71,9 @@ struct blk_priv {
 	unsigned	inflight, nthread;
 	bool		quit;
 	bool		halted;		/* asked for the machine to stop */
+	struct blk_job	*job;
+	int		wake;		/* eventfd: the job's thread has ended */
+	char		last[320];	/* how the last job ended */
 	pthread_t	thread[NWORKER];
 };
 
@@ -96,6 +102,38 @@ bool	blk_hand_over(struct blk_priv *, struct req *);
 void	blk_drain(struct virtio *);
 /* Questions of the monitor: bus/PROTOCOL.md, "Questions to a device". */
 int	blk_ask(struct devctx *, char **argv, FILE *out);
+/* The image to use from now on; the workers hold nothing. */
+void	blk_use(struct blk_priv *, struct img *);
+
+/* blk-job.c, blk-snap.c: answers as blk_ask. */
+int	blk_stream(struct blk_priv *, char **argv, FILE *out);
+int	blk_copy(struct blk_priv *, char **argv, FILE *out); /* backup, mirror */
+int	blk_job_ask(struct blk_priv *, char **argv, FILE *out);
+int	blk_snapshot(struct blk_priv *, char **argv, FILE *out);
+int	blk_snap_internal(struct blk_priv *, char **argv, FILE *out);
+int	blk_snap_delete(struct blk_priv *, char **argv, FILE *out);
+/* Say so if a job has the image. */
+bool	blk_busy(const struct blk_priv *, FILE *out);
+int	blk_job_init(struct blk_priv *);
+void	blk_job_quit(struct blk_priv *);
+/* file=, format=, sync=, new= and the descriptor of a question: the image that
+ * will be a copy of the disk or stand on it.  NULL: said why, errno is set. */
+struct img *blk_target(struct blk_priv *, char **argv, struct img *backing,
+	    FILE *out);
+/* A name from wherever this process is; malloc'd. */
+char	*blk_full_name(const char *);
+
+static inline int
+blk_say(FILE *out, const struct imgerr *e)
+{
+	int eno = errno;
+	const char *s = e->s;
+
+	for (; *s; s++)
+		putc(*s == '\n' ? ' ' : *s, out);
+	return eno ? eno : EIO;
+}
+
 void	blk_end_workers(struct blk_priv *);
 void	blk_req_free(struct blk_priv *, struct req *);	/* under b->m */
 

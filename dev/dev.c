@@ -136,7 +136,7 @@ host_event(struct devctx *d, const char *text)
 static int
 host_ask(struct devctx *d, const char *whom, const char *question, char **reply)
 {
-	return part_ask(&part, whom, question, reply);
+	return part_ask(&part, whom, question, -1, reply);
 }
 
 static const struct dev_host host = {

@@ -4,11 +4,15 @@
  * The locks keep other writers out as long as the machine runs, as QEMU's do
  * for its disks (img/lock.c).  With snapshot=on the image is opened read-only
  * and backs a temporary one, which goes with this process however that ends.
+ *
+ * Once the machine runs no file can be opened any more (bus/sandbox.c): what a
+ * snapshot or a job writes to comes as a descriptor with the question.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "disk.h"
 
@@ -160,4 +164,36 @@ disk_open(const struct disk_opts *o, char *why, size_t whylen)
 	top->detect_zero = im->detect_zero;
 	top->detect_unmap = im->detect_unmap;
 	return top;
+}
+
+struct img *
+disk_target(const struct disk_opts *o, int fd, const char *name,
+    const char *format, struct opts *create, struct imgerr *e)
+{
+	struct opts w = { 0 };
+	struct img *im = NULL;
+
+	if (img_lend(name, fd)) {
+		close(fd);
+		err_set(e, ENOMEM, "Out of memory");
+		return NULL;
+	}
+	if (o->locking)
+		opts_set(&w, "file.locking", disk_locking_values[o->locking]);
+	if (!create || !img_create(format, name, create, e))
+		im = img_open(name, format, &w, flags(o) | IMG_RDWR |
+		    IMG_NOBACKING, e);
+	img_unlend(name);
+	opts_free(&w);
+	return im;
+}
+
+void
+disk_hand_on(struct img *from, struct img *to)
+{
+	to->throttle = from->throttle;
+	from->throttle = NULL;
+	to->flags |= from->flags & IMG_COR;
+	to->detect_zero = from->detect_zero;
+	to->detect_unmap = from->detect_unmap;
 }

@@ -65,6 +65,13 @@ extern const char *const disk_cache_values[], *const disk_discard_values[],
  * opened and, with snapshot, one is made.  NULL: "FILE: reason" in why.  The
  * caller closes it with img_close(). */
 struct img *disk_open(const struct disk_opts *, char *why, size_t whylen);
+/* An image for the disk to use from now on, in `fd`, which is open for reading
+ * and writing and is the callee's: as it is, of the format given or looked for,
+ * or made first with the options of `create`.  Without its backing image. */
+struct img *disk_target(const struct disk_opts *, int fd, const char *name,
+	    const char *format, struct opts *create, struct imgerr *);
+/* `to` is used in place of `from` from now on. */
+void	disk_hand_on(struct img *from, struct img *to);
 /* What the user calls it. */
 const char *disk_name(const struct disk_opts *);
 /* discard= says that discarded space is given back. */

@@ -20,6 +20,7 @@
  * #syscalls sendto recvfrom
  */
 #include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -368,6 +369,9 @@ init(struct devctx *d, char *why, size_t whylen)
 	    1ull << F_BLK_SIZE | 1ull << F_FLUSH | 1ull << F_TOPOLOGY |
 	    1ull << F_WCE | 1ull << F_MQ | 1ull << F_WRITE_ZEROES;
 
+	/* giving back a second arena's memory, the C library would look into
+	 * /proc */
+	mallopt(M_ARENA_MAX, 1);
 	b->tail = &b->head;
 	pthread_mutex_init(&b->m, NULL);
 	pthread_cond_init(&b->work, NULL);
@@ -376,7 +380,7 @@ init(struct devctx *d, char *why, size_t whylen)
 	    !(b->img = disk_open(&o->d, why, whylen)))
 		return -1;
 	b->ro = !(b->img->flags & IMG_RDWR);
-	b->direct = b->img->flags & IMG_NOCACHE;
+	blk_use(b, b->img);
 	b->bytes = b->img->size & ~(uint64_t)(o->lbs - 1);
 	if (b->ro)
 		f = (f & ~(1ull << F_WRITE_ZEROES)) | 1ull << F_RO;
@@ -385,7 +389,13 @@ init(struct devctx *d, char *why, size_t whylen)
 	b->v.offered = f;
 	b->v.nq = o->queues;
 	b->v.qsize = (uint16_t)o->queue_size;
-	return virtio_init(d, &type, o->addr, why, whylen);
+	if (virtio_init(d, &type, o->addr, why, whylen))
+		return -1;
+	if (blk_job_init(b)) {
+		snprintf(why, whylen, "%s", strerror(errno));
+		return -1;
+	}
+	return 0;
 }
 
 static void
@@ -395,6 +405,7 @@ quit(struct devctx *d)
 	struct req *r;
 
 	blk_drain(&b->v);
+	blk_job_quit(b);
 	blk_end_workers(b);
 	while ((r = b->free)) {
 		b->free = r->next;

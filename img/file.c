@@ -106,12 +106,12 @@ file_open(struct img *im, struct opts *o, struct imgerr *e)
 		return err_set(e, ENOMEM, "Out of memory");
 	fl = O_CLOEXEC | O_NONBLOCK | (im->flags & IMG_NOCACHE ? O_DIRECT : 0);
 	f->rw = im->flags & (IMG_RDWR | IMG_LATER);
-	f->fd = open(name, fl | (f->rw ? O_RDWR : O_RDONLY));
+	f->fd = file_fd(name, fl | (f->rw ? O_RDWR : O_RDONLY));
 	if (f->fd < 0 && f->rw && (im->auto_ro || !(im->flags & IMG_RDWR)) &&
 	    (errno == EACCES || errno == EROFS || errno == EPERM)) {
 		im->flags &= ~IMG_RDWR;
 		f->rw = false;
-		f->fd = open(name, fl | O_RDONLY);
+		f->fd = file_fd(name, fl | O_RDONLY);
 	}
 	if (f->fd < 0) {
 		err_set(e, errno, errno == EINVAL ?
@@ -346,7 +346,7 @@ file_create(const char *name, struct opts *o, struct imgerr *e)
 		return err_set(e, ENOTSUP, "Unsupported preallocation mode: "
 		    "metadata");
 	size = rup(size, 512);
-	fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	fd = file_fd(name, O_RDWR | O_CREAT | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, errno, "Could not create '%s': %m", name);
 	/* whoever uses the file now keeps what is in it */
@@ -379,7 +379,7 @@ dev_create(const char *name, struct opts *o, struct imgerr *e)
 
 	if (opts_size(o, "size", 0, &size, e))
 		return -1;
-	fd = open(name, O_RDWR | O_CLOEXEC);
+	fd = file_fd(name, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return err_set(e, errno, "Could not open '%s': %m", name);
 	end = lseek(fd, 0, SEEK_END);

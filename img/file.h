@@ -18,6 +18,8 @@ struct file {
 					 * a block, shared to write whole ones */
 };
 
+/* open(2), or a copy of the descriptor that is lent under this name. */
+int	file_fd(const char *name, int flags);
 /* All of it at `off`; -1 with errno. */
 int	file_write(int fd, const uint8_t *, size_t, uint64_t off);
 int	file_pread(struct img *, void *, size_t, uint64_t off);

@@ -261,6 +261,9 @@ struct img_driver {
 	int	(*bm_status)(struct img *, const char *name, uint64_t off,
 		    uint64_t len, bool *dirty, uint64_t *run);
 	int	(*vmstate)(struct img *, bool wr, void *, size_t, uint64_t off);
+	/* Have it say that what it holds is a part of a copy, until told
+	 * otherwise: nobody takes it for a whole disk. */
+	int	(*unfinished)(struct img *, bool);
 };
 enum { BM_ADD, BM_REMOVE, BM_CLEAR, BM_ENABLE, BM_DISABLE };
 
@@ -282,8 +285,9 @@ struct img {
 	bool		detect_zero, detect_unmap;
 	bool		auto_ro;	/* read-only where it must be */
 	struct throttle	*throttle;
-	pthread_rwlock_t cor;		/* IMG_COR: writers share it, a copy
-					 * into this layer has it alone */
+	pthread_rwlock_t cor;		/* writers share it, a copy into this
+					 * layer (IMG_COR, stream) has it alone */
+	struct job	*job;		/* what goes on beside (job.h) */
 	struct img	*file, *data, *backing;
 	char		*backing_name, *backing_fmt;	/* as recorded */
 	struct opts	backing_opts;
@@ -387,6 +391,13 @@ int	img_create_existing(const char *filename, struct opts *,
  * that for writing, without flushes. */
 struct img *img_create_file(const char *name, uint64_t size, struct opts *,
 	    struct imgerr *);
+
+/* From now on `name` is the file behind `fd`, which becomes the library's, for a
+ * process that cannot open it; until it is taken back.  Images opened meanwhile
+ * keep a copy. */
+int	img_lend(const char *name, int fd);
+void	img_unlend(const char *name);
+bool	img_lent(const char *name);
 
 /* Locks: bits of enum perm held, and of those denied to others. */
 enum perm { PERM_READ = 1, PERM_WRITE = 2, PERM_UNCHANGED = 4, PERM_RESIZE = 8 };

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "job.h"
 #include "throttle.h"
 
 static bool
@@ -108,20 +109,25 @@ copy_on_read(struct img *im, uint8_t *p, size_t n, uint64_t off)
 	return r;
 }
 
+/* Around every change.  A job comes and goes only while there are none. */
 static void
-write_begins(struct img *im)
+write_begins(struct img *im, uint64_t off, uint64_t n)
 {
-	if (copies(im))
+	if (im->job)
+		job_before(im->job, off, n);
+	if (im->job || copies(im))
 		pthread_rwlock_rdlock(&im->cor);
 }
 
 static int
-write_ends(struct img *im, int r)
+write_ends(struct img *im, int r, uint64_t off, uint64_t n)
 {
 	int eno = errno;
 
-	if (copies(im))
+	if (im->job || copies(im))
 		pthread_rwlock_unlock(&im->cor);
+	if (im->job)
+		job_after(im->job, off, n);
 	errno = eno;
 	return r;
 }
@@ -182,8 +188,9 @@ img_pwrite(struct img *im, const void *p, size_t n, uint64_t off, int flags)
 		return img_zero(im, off, n, flags | (im->detect_unmap ?
 		    IMG_MAYUNMAP : 0));
 	throttle_wait(im->throttle, true, n);
-	write_begins(im);
-	return done(im, write_ends(im, im->drv->pwrite(im, p, n, off)), flags);
+	write_begins(im, off, n);
+	return done(im, write_ends(im, im->drv->pwrite(im, p, n, off), off, n),
+	    flags);
 }
 
 /* -------------------------------------------------------------- vectors */
@@ -310,24 +317,27 @@ int
 img_pwritev(struct img *im, const struct iovec *v, unsigned n, uint64_t off,
     int flags)
 {
+	uint64_t len = vec_len(v, n);
 	int fl = flags & ~IMG_NOWAIT;
 
 	if (flags & IMG_NOWAIT && (!im->drv->pwritev || im->detect_zero ||
-	    copies(im) || fl & IMG_FUA || im->flags & IMG_WRTHROUGH ||
+	    copies(im) || im->job || fl & IMG_FUA || im->flags & IMG_WRTHROUGH ||
 	    im->throttle)) {
 		errno = EAGAIN;
 		return -1;
 	}
-	if (!im->drv->pwritev || im->detect_zero || copies(im))
+	if (!im->drv->pwritev || im->detect_zero)
 		return bounce(im, v, n, off, true, fl);
 	if (!(im->flags & IMG_RDWR)) {
 		errno = EPERM;
 		return -1;
 	}
-	if (!inside(im, off, vec_len(v, n)))
+	if (!inside(im, off, len))
 		return -1;
-	throttle_wait(im->throttle, true, vec_len(v, n));
-	return done(im, im->drv->pwritev(im, v, n, off, flags), fl);
+	throttle_wait(im->throttle, true, len);
+	write_begins(im, off, len);
+	return done(im, write_ends(im, im->drv->pwritev(im, v, n, off, flags),
+	    off, len), fl);
 }
 
 int
@@ -381,13 +391,13 @@ img_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 	if (!len)
 		return done(im, 0, flags);
 	throttle_wait(im->throttle, true, len);
-	write_begins(im);
+	write_begins(im, off, len);
 	errno = ENOTSUP;
 	if (im->drv->zero)
 		r = im->drv->zero(im, off, len, flags);
 	if (r && (errno == ENOTSUP || errno == EOPNOTSUPP))
 		r = img_write_zeros(im, off, len, flags);
-	return done(im, write_ends(im, r), flags);
+	return done(im, write_ends(im, r, off, len), flags);
 }
 
 int
@@ -401,9 +411,9 @@ img_discard(struct img *im, uint64_t off, uint64_t len)
 		return -1;
 	if (!len || !(im->flags & IMG_UNMAP) || !im->drv->discard)
 		return 0;
-	write_begins(im);
-	if (write_ends(im, im->drv->discard(im, off, len)) && errno != ENOTSUP &&
-	    errno != EOPNOTSUPP)
+	write_begins(im, off, len);
+	if (write_ends(im, im->drv->discard(im, off, len), off, len) &&
+	    errno != ENOTSUP && errno != EOPNOTSUPP)
 		return -1;
 	return 0;
 }

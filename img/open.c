@@ -87,13 +87,18 @@ static struct img *
 node(const struct img_driver *d, const char *name, int flags)
 {
 	struct img *im = calloc(1, sizeof(*im));
+	pthread_rwlockattr_t a;
 
 	if (!im)
 		return NULL;
 	im->drv = d;
 	im->filename = strdup(name ? name : "");
 	im->flags = flags;
-	pthread_rwlock_init(&im->cor, NULL);
+	pthread_rwlockattr_init(&a);
+	pthread_rwlockattr_setkind_np(&a,
+	    PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&im->cor, &a);
+	pthread_rwlockattr_destroy(&a);
 	return im;
 }
 
@@ -511,7 +516,8 @@ img_create(const char *fmt, const char *name, struct opts *o,
 	if (!d->create)
 		return err_set(e, ENOTSUP, "Format driver '%s' does not support "
 		    "image creation", fmt);
-	ours = img_protocol(name, &known) == &drv_file && access(path, F_OK);
+	ours = img_protocol(name, &known) == &drv_file && !img_lent(path) &&
+	    access(path, F_OK);
 	if (!d->create(name, o, e))
 		return 0;
 	if (ours) {			/* a half is nothing */

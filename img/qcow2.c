@@ -38,17 +38,18 @@ put_ext(uint8_t *b, size_t at, size_t cap, uint32_t type, const void *d,
 }
 
 static size_t
-features(uint8_t *f)
+features(const struct qcow2 *q, uint8_t *f)
 {
 	static const struct { uint8_t type, bit; const char *name; } tab[] = {
 		{ 0, 0, "dirty bit" }, { 0, 1, "corrupt bit" },
 		{ 0, 2, "external data file" }, { 0, 3, "compression type" },
 		{ 0, 4, "extended L2 entries" }, { 1, 0, "lazy refcounts" },
 		{ 2, 0, "bitmaps" }, { 2, 1, "raw external data" },
+		{ 0, Q2_I_PART, "unfinished copy" },	/* only of one */
 	};
-	size_t i;
+	size_t i, n = sizeof(tab) / sizeof(tab[0]) - !(q->incompat >> Q2_I_PART);
 
-	for (i = 0; i < sizeof(tab) / sizeof(tab[0]); i++) {
+	for (i = 0; i < n; i++) {
 		memset(f + i * 48, 0, 48);
 		f[i * 48] = tab[i].type;
 		f[i * 48 + 1] = tab[i].bit;
@@ -62,7 +63,7 @@ int
 q2_write_header(struct qcow2 *q, struct imgerr *e)
 {
 	struct img *im = q->im;
-	uint8_t *b = calloc(1, q->cs), f[8 * 48], x[24];
+	uint8_t *b = calloc(1, q->cs), f[9 * 48], x[24];
 	size_t at, cap = q->cs, n;
 	int r = -1;
 
@@ -101,7 +102,7 @@ q2_write_header(struct qcow2 *q, struct imgerr *e)
 		at = put_ext(b, at, cap, EXT_CRYPT, x, 16);
 	}
 	if (at <= cap && q->version > 2 && q->cs >= 1024) {
-		n = features(f);
+		n = features(q, f);
 		at = put_ext(b, at, cap, EXT_FEAT, f, n);
 	}
 	if (at <= cap && q->nbm) {
@@ -292,6 +293,8 @@ parse_header(struct qcow2 *q, const uint8_t *b, struct imgerr *e)
 			    "size");
 		q->compr = q->hlen > 104 ? b[104] : 0;
 	}
+	if (q->incompat >> Q2_I_PART)
+		return err_set(e, EINVAL, "The image is an unfinished copy");
 	if (q->incompat & ~(uint64_t)Q2_I_ALL)
 		return err_set(e, ENOTSUP, "Unsupported qcow2 feature(s): "
 		    "Unknown incompatible feature: %llx", (unsigned long long)
@@ -565,6 +568,26 @@ q2_flush(struct img *im)
 	return r;
 }
 
+/* By an incompatible feature bit ("Header", 72): nobody who does not know it,
+ * that is nobody, opens the image. */
+static int
+q2_unfinished(struct img *im, bool on)
+{
+	struct qcow2 *q = im->priv;
+	uint64_t bit = 1ull << Q2_I_PART;
+	int r;
+
+	if (q->version < 3) {
+		errno = ENOTSUP;
+		return -1;
+	}
+	pthread_mutex_lock(&q->lock);
+	q->incompat = on ? q->incompat | bit : q->incompat & ~bit;
+	r = q2_sync(q, true) || q2_write_header(q, NULL);
+	pthread_mutex_unlock(&q->lock);
+	return r ? -1 : img_flush(im);
+}
+
 static int
 q2_info(struct img *im, struct js *d)
 {
@@ -601,5 +624,5 @@ const struct img_driver drv_qcow2 = {
 	.snap_delete = q2_snap_delete, .snap_load = q2_snap_load,
 	.set_backing = q2_set_backing, .empty = q2_empty, .amend = q2_amend,
 	.measure = q2_measure, .bm_list = q2_bm_list, .bm_op = q2_bm_op,
-	.bm_merge = q2_bm_merge, .bm_status = q2_bm_status,
+	.bm_merge = q2_bm_merge, .bm_status = q2_bm_status, .unfinished = q2_unfinished,
 };

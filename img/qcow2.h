@@ -28,6 +28,7 @@ enum {
 	Q2_I_DIRTY = 1, Q2_I_CORRUPT = 2, Q2_I_DATAFILE = 4, Q2_I_COMPR = 8,
 	Q2_I_EXTL2 = 16, Q2_I_ALL = 31,
 	Q2_C_LAZY = 1,
+	Q2_I_PART = 63,		/* a bit of our own: an unfinished copy */
 	Q2_A_BITMAPS = 1, Q2_A_RAWDATA = 2,
 	Q2_L1_MAX = 32 << 20, Q2_RT_MAX = 8 << 20, Q2_SNAP_MAX = 65536,
 	Q2_SNAPTAB_MAX = 64 << 20, Q2_BM_MAX = 65535,

@@ -166,6 +166,21 @@ raw_truncate(struct img *im, uint64_t size, enum prealloc pre,
 	return 0;
 }
 
+/* A file that is longer than the disk, and says why. */
+static int
+raw_unfinished(struct img *im, bool on)
+{
+	static const char text[512] = "\nThis is an unfinished copy of a disk.\n";
+	struct raw *r = im->priv;
+
+	if (r->fixed || r->off || strcmp(im->file->drv->name, "file")) {
+		errno = ENOTSUP;
+		return -1;
+	}
+	return on ? img_pwrite(im->file, text, sizeof(text), im->size, 0) :
+	    img_truncate(im->file, im->size, PRE_OFF, NULL);
+}
+
 static int
 raw_create(const char *name, struct opts *o, struct imgerr *e)
 {
@@ -208,6 +223,7 @@ const struct img_driver drv_raw = {
 	.place = at, .preadv = raw_preadv, .pwritev = raw_pwritev,
 	.zero = raw_zero, .discard = raw_discard, .status = raw_status,
 	.truncate = raw_truncate, .create = raw_create, .measure = raw_measure,
+	.unfinished = raw_unfinished,
 };
 
 /* ----------------------------------------------------------------- null */

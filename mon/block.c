@@ -21,9 +21,8 @@ look(struct mon *m, const char *name, const char *chip, const char *line)
 	return what(m, name);
 }
 
-/* fn for the disk of this name, or NULL: for all.  -1: said why. */
-static int
-disks(struct mon *m, const char *name, int (*fn)(struct mon *, const char *))
+int
+mon_disks(struct mon *m, const char *name, int (*fn)(struct mon *, const char *))
 {
 	want = name;
 	what = fn;
@@ -54,7 +53,19 @@ int
 info_block(struct mon *m, int argc, char **argv)
 {
 	question = argv[0];
-	return disks(m, argc > 1 ? argv[1] : NULL, show);
+	return mon_disks(m, argc > 1 ? argv[1] : NULL, show);
+}
+
+const char *
+mon_size(char *s)
+{
+	size_t n = strlen(s);
+
+	if (n > 0 && strspn(s, "0123456789") == n)
+		return "M";
+	if (n > 1 && strchr("bB", s[n - 1]) != NULL)
+		s[n - 1] = '\0';
+	return "";
 }
 
 static const char *new_size, *unit;
@@ -72,19 +83,12 @@ resize(struct mon *m, const char *disk)
 	return e ? -1 : 0;
 }
 
-/* QEMU's size: in MiB if it has no suffix. */
 int
 cmd_block_resize(struct mon *m, int argc, char **argv)
 {
-	size_t n = strlen(argv[2]);
-	bool plain = n > 0 && strspn(argv[2], "0123456789") == n;
-	bool bytes = n > 1 && strchr("bB", argv[2][n - 1]) != NULL;
-
-	if (bytes)
-		argv[2][n - 1] = '\0';
+	unit = mon_size(argv[2]);
 	new_size = argv[2];
-	unit = plain ? "M" : "";
-	return disks(m, argv[1], resize);
+	return mon_disks(m, argv[1], resize);
 }
 
 static int
@@ -106,7 +110,7 @@ commit(struct mon *m, const char *disk)
 int
 cmd_commit(struct mon *m, int argc, char **argv)
 {
-	return disks(m, strcmp(argv[1], "all") == 0 ? NULL : argv[1], commit);
+	return mon_disks(m, strcmp(argv[1], "all") == 0 ? NULL : argv[1], commit);
 }
 
 static int
@@ -121,5 +125,5 @@ cmd_medium(struct mon *m, int argc, char **argv)
 {
 	bool force = strcmp(argv[1], "-f") == 0 && argc > 2;
 
-	return disks(m, argv[force ? 2 : 1], fixed);
+	return mon_disks(m, argv[force ? 2 : 1], fixed);
 }

@@ -26,7 +26,7 @@ client_ask(struct mon *m, const char *whom, const char *question, char **reply)
 {
 	struct side *s = m->arg;
 
-	return bus_ask(s->bus, whom, question, reply);
+	return bus_ask(s->bus, whom, question, m->with, reply);
 }
 
 /* The pages are fetched when first wanted. */
@@ -226,7 +226,7 @@ client(const char *name, int argc, char **argv)
 	struct side side = { 0 };
 	struct mon m = {
 		.out = stdout, .err = stderr, .ask = client_ask,
-		.pages = client_pages, .arg = &side,
+		.pages = client_pages, .arg = &side, .with = -1,
 	};
 	size_t len = 0;
 	int r = 0;

@@ -319,7 +319,7 @@ on_socket(void *arg, int fd, short revents)
 static int
 server_ask(struct mon *m, const char *whom, const char *question, char **reply)
 {
-	return part_ask(&part, whom, question, reply);
+	return part_ask(&part, whom, question, m->with, reply);
 }
 
 static int
@@ -339,7 +339,7 @@ session(int fd)
 		return NULL;
 	c->fd = fd;
 	c->m = (struct mon){ .ask = server_ask, .pages = server_pages,
-		.arg = c, .server = true };
+		.arg = c, .server = true, .with = -1 };
 	LIST_INSERT_HEAD(&clients, c, next);
 	nclient++;
 	return c;

@@ -159,6 +159,7 @@ const struct command topics[] = {
 	{ "chardev", NULL, "", "character back ends", 0, 0, info_end },
 	{ "block", NULL, "[device]", "disks", 0, 1, info_block },
 	{ "blockstats", NULL, "", "what they did", 0, 0, info_block },
+	{ "block-jobs", NULL, "", "their jobs", 0, 0, info_jobs },
 	{ "balloon", NULL, "", "memory the guest has", 0, 0, info_chip },
 	{ "network", NULL, "", "network cards and what they are on", 0, 0,
 	    info_network },

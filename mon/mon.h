@@ -7,7 +7,8 @@
  *   command.c  the table of commands       info.c  the table of `info' topics
  *   memory.c   x, xp, print, memsave       pci.c   `info pci'
  *   expr.c     expressions with $registers stat.c  what each part costs
- *   net.c      networks and cards
+ *   net.c      networks and cards          block.c   disks
+ *   jobs.c     what disks do beside: snapshots and block jobs
  */
 #ifndef MON_H
 #define MON_H
@@ -28,6 +29,8 @@ struct mon {
 	/* Guest RAM and PCI pages; 0 or -1 errno */
 	int		(*pages)(struct mon *, struct ram **,
 			    struct pci_space **);
+	int		with;		/* a descriptor for the next question, or
+					 * -1 */
 	void		*arg;
 	struct mon_stat	*stat;		/* the last reading */
 };
@@ -81,10 +84,23 @@ int	cmd_memsave(struct mon *, int argc, char **argv);
 int	cmd_pmemsave(struct mon *, int argc, char **argv);
 
 /* block.c */
+/* Call fn for the disk of this name, or NULL: for all.  -1: said why. */
+int	mon_disks(struct mon *, const char *name,
+	    int (*fn)(struct mon *, const char *));
 int	cmd_block_resize(struct mon *, int argc, char **argv);
 int	cmd_commit(struct mon *, int argc, char **argv);
 int	cmd_medium(struct mon *, int argc, char **argv);
 int	info_block(struct mon *, int argc, char **argv);
+/* QEMU's sizes are in MiB if they have no suffix: the one for our own, which
+ * are not; a B is taken off. */
+const char *mon_size(char *);
+/* jobs.c */
+int	cmd_copy(struct mon *, int argc, char **argv);
+int	cmd_stream(struct mon *, int argc, char **argv);
+int	cmd_job(struct mon *, int argc, char **argv);
+int	cmd_internal(struct mon *, int argc, char **argv);
+int	cmd_limits(struct mon *, int argc, char **argv);
+int	info_jobs(struct mon *, int argc, char **argv);
 /* net.c */
 int	info_network(struct mon *, int argc, char **argv);
 int	info_usernet(struct mon *, int argc, char **argv);

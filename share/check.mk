@@ -74,7 +74,7 @@ $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 
 # The virtio chips, in one program, without a machine.
 VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon net) \
-	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask \
+	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask blk-job blk-snap \
 	field nic nic-filter netsum vnet-ctrl vnet-offload vnet-merge) $(B)/libswitch.a
 $(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)

@@ -107,3 +107,317 @@ mon() {
 	seen m "read 0"
 	seen m synced
 }
+
+# The guest writes here and there until the disk `s` is resized, then sums up.
+writes='until [ $(cat /sys/block/vdb/size) != 2048 ]; do dd if=/dev/urandom of=/dev/vda bs=16k count=9 seek=$((RANDOM % 1500)) 2>/dev/null; dd if=/dev/urandom of=/dev/vda bs=512 count=9 seek=$((RANDOM % 32767)) oflag=direct 2>/dev/null; [ $((RANDOM % 8)) != 0 ] || blkdiscard -o $((RANDOM % 24))M -l 192k /dev/vda; [ $((n = n + 1)) != 20 ] || echo writing; done; sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/vda'
+
+# busy OPTIONS: the machine m, whose guest does that to its first disk, d
+busy() {
+	truncate -s 1M sig
+	start m "$@" -drive if=virtio,file=sig,format=raw,id=s -- "$writes"
+	seen m writing
+}
+
+# settle FORMAT FILE: it ends; what it has on its disk is in the image
+settle() {
+	vm-mon m block_resize s 2
+	until_true gone "$pid"
+	seen m "$(content "$1" "$2")  /dev/vda"
+}
+
+# a disk of 24 MiB: data, holes, data above
+disk() {
+	head -c 24M /dev/urandom >base
+	truncate -s 16M base
+	truncate -s 24M base
+	qemu-img create -q -f qcow2 -b base -F raw mid
+	qemu-io -f qcow2 -c 'write -P 7 3M 1M' -c 'write -z 5M 1M' -c 'write -P 9 20M 1M' mid >/dev/null
+	qemu-img create -q -f qcow2 -b mid -F qcow2 top
+	qemu-io -f qcow2 -c 'write -P 8 4M 2M' -c 'write -z 9M 64k' top >/dev/null
+}
+
+@test "snapshot_blkdev: the image stays as it was, new and existing overlays" {
+	disk
+	busy -drive if=virtio,file=top,format=qcow2,id=d,cache=none
+	mon snapshot_blkdev d sub/o1
+	[ "$status" -eq 1 ]
+	[ "$output" = "Could not open 'sub/o1': No such file or directory" ]
+	mon snapshot_blkdev none o1; [ "$output" = "Device 'none' not found" ]
+	mon snapshot_blkdev d o1 raw
+	[ "$output" = "Format 'raw' has no backing images" ]
+	[ ! -e o1 ]
+	mon snapshot_blkdev d top
+	[[ $output == *'Failed to get '*' lock'* ]]
+	mon snapshot_blkdev d base
+	[[ $output == *'Failed to get '*' lock'* ]]
+	[ "$(stat -c %s base)" = 25165824 ]
+	mon snapshot_blkdev d o1; [ "$status" -eq 0 ]; [ -z "$output" ]
+	sum=$(sha256sum <top)
+	sleep 0.3
+	mon info block d
+	[[ $output == *"$PWD/o1 (qcow2)"*"Backing file:     top (chain depth: 3)"* ]]
+	# the old image may be read by others, not written
+	qemu-img info top | grep -q 'file format: qcow2'
+	run qemu-io -f qcow2 -c 'write 0 512' top
+	[[ $output == *'lock'* ]]
+	qemu-img create -q -f qcow2 -b "$PWD/o1" -F qcow2 o2
+	mon snapshot_blkdev -n d o2; [ "$status" -eq 0 ]
+	sum1=$(sha256sum <o1)
+	sleep 0.3
+	vm-mon m block_resize s 2
+	until_true gone "$pid"
+	[ "$(sha256sum <top)" = "$sum" ]
+	[ "$(sha256sum <o1)" = "$sum1" ]
+	seen m "$(content qcow2 o2)  /dev/vda"
+	qemu-img check o1
+	qemu-img check o2
+}
+
+no_job() {
+	[ "$(vm-mon "$1" info block-jobs)" = "No active jobs" ]
+}
+
+# ended NAME HOW: its job does
+ended() {
+	until_true no_job "$1"
+	last_job "$1" "$2"
+}
+
+last_job() {
+	vm-mon "$1" info block d | grep -q "Last job: *$2"
+}
+
+@test "block_stream: all layers, stopped and begun again; down to a base" {
+	disk
+	cp base b2; cp mid mid2; cp top top2
+	qemu-img rebase -q -u -f qcow2 -b b2 -F raw mid2
+	qemu-img rebase -q -u -f qcow2 -b mid2 -F qcow2 top2
+	sums=$(sha256sum base mid b2 mid2)
+	busy -drive if=virtio,file=top,format=qcow2,id=d
+	mon info block-jobs; [ "$output" = "No active jobs" ]
+	mon block_job_cancel d
+	[ "$output" = "No active block job on device 'd'" ]
+	mon block_stream d 1M other
+	[ "$output" = "'other' is no backing image of this disk" ]
+	mon block_stream d 1; [ "$status" -eq 0 ]
+	mon info block-jobs
+	[[ $output == "Streaming device d: Completed "*" of 25165824 bytes, speed limit 1048576 bytes/s" ]]
+	mon block_stream d
+	[ "$output" = "Device 'd' is busy: a stream job is running" ]
+	for c in "commit d" "block_resize d 32" "snapshot_blkdev d o" "drive_backup d o"; do
+		mon $c
+		[ "$status" -eq 1 ]
+		[[ $output == *"Device 'd' is busy: a stream job is running" ]]
+	done
+	mon block_job_pause d
+	mon block_job_cancel d
+	[ "$output" = "The block job for device 'd' is currently paused" ]
+	mon block_job_resume d
+	mon block_job_cancel d; [ "$status" -eq 0 ]
+	no_job m
+	last_job m "stream cancelled"
+	mon block_stream d 1
+	mon block_job_set_speed d 0
+	ended m "stream completed"
+	mon info block d
+	[[ $output != *"Backing file"* ]]
+	settle qcow2 top
+	qemu-img check top
+	! qemu-img info top | grep -q backing
+	busy -drive if=virtio,file=top2,format=qcow2,id=d
+	mon block_stream d 0 b2; [ "$status" -eq 0 ]
+	ended m "stream completed"
+	mon info block d
+	[[ $output == *"Backing file:     b2 (chain depth: 1)"* ]]
+	settle qcow2 top2
+	qemu-img check top2
+	qemu-img info top2 | grep -q "^backing file: $PWD/b2"
+	[ "$(sha256sum base mid b2 mid2)" = "$sums" ]
+}
+
+# at SNAPSHOT OPTIONS: a backup begins when an internal snapshot is made
+at() {
+	vm-mon m stop
+	vm-mon m snapshot_blkdev_internal d "$1"
+	shift
+	printf '%s\n' "drive_backup $*" "block_job_pause d" | vm-mon m || true
+	vm-mon m cont
+	sleep 0.3
+	vm-mon m block_job_resume d || true	# it may have been quicker
+	ended m "backup completed"
+}
+
+# same SNAPSHOT FORMAT FILE
+same() {
+	qemu-img convert -U -f qcow2 -l snapshot.name="$1" -O raw top .snap
+	qemu-img compare -f raw -F "$2" .snap "$3"
+}
+
+@test "drive_backup: the disk at that moment, whatever the guest writes then" {
+	disk
+	busy -drive if=virtio,file=top,format=qcow2,id=d
+	at 0 -f d full.raw raw
+	at 1 -f d full.qcow2
+	at 2 d top.qcow2
+	at 3 -c -f d comp.qcow2
+	# into those that are there, with other data in them
+	head -c 24M /dev/urandom >old.raw
+	qemu-img convert -f raw -O qcow2 old.raw old.qcow2
+	at 4 -n -f d old.raw raw
+	at 5 -n -f d old.qcow2
+	qemu-img create -q -f qcow2 small 1M
+	qemu-img create -q -f qcow2 large 40M
+	mon drive_backup -n -f d large
+	[ "$output" = "'$PWD/large' has another size than the disk" ]
+	mon drive_backup -f d x.vdi vdi
+	[ "$output" = "Format 'vdi' cannot say that a copy is unfinished; raw and qcow2 can" ]
+	[ ! -e x.vdi ]
+	mon drive_backup -f d nbd:localhost:1
+	[[ $output == *"only files and block devices of the host can be written to" ]]
+	mon drive_backup -q d x
+	[ "$output" = "drive_backup: unsupported option -q" ]
+	settle qcow2 top
+	same 0 raw full.raw
+	same 1 qcow2 full.qcow2
+	same 2 qcow2 top.qcow2
+	same 3 qcow2 comp.qcow2
+	same 4 raw old.raw
+	same 5 qcow2 old.qcow2
+	for f in top full.qcow2 top.qcow2 comp.qcow2 old.qcow2; do
+		qemu-img check $f
+	done
+	qemu-img info top.qcow2 | grep -q "^backing file: $PWD/mid"
+	qemu-img check comp.qcow2 | grep -q ' [1-9][0-9.]*% compressed'
+}
+
+@test "drive_mirror: converges, pivots; or becomes a copy; or is given up" {
+	disk
+	busy -drive if=virtio,file=top,format=qcow2,id=d,cache=none
+	mon drive_mirror -f d m.raw raw; [ "$status" -eq 0 ]
+	mon block_job_set_speed d 8M
+	mon block_job_complete d
+	[ "$output" = "The active block job for device 'd' cannot be completed" ]
+	mon block_job_set_speed d 0
+	until_true eval "vm-mon m info block-jobs | grep -q ready"
+	mon block_job_cancel d
+	ended m "mirror completed"
+	qemu-img info m.raw | grep -q '24 MiB (25165824 bytes)'
+	mon info block d
+	[[ $output == "d: top (qcow2)"* ]]
+	# to an image of the same layers, and the guest goes on there
+	mon drive_mirror d m.qcow2; [ "$status" -eq 0 ]
+	until_true eval "vm-mon m info block-jobs | grep -q ready"
+	mon block_job_complete d; [ "$status" -eq 0 ]
+	ended m "mirror completed"
+	sum=$(sha256sum <top)
+	mon info block d
+	[[ $output == *"$PWD/m.qcow2 (qcow2)"*"(chain depth: 2)"* ]]
+	# back to a whole raw one
+	qemu-img info m.qcow2 -U | grep -q "^backing file: $PWD/mid"
+	head -c 24M /dev/urandom >n.raw
+	mon drive_mirror -n -f d n.raw raw; [ "$status" -eq 0 ]
+	until_true eval "vm-mon m info block-jobs | grep -q ready"
+	mon block_job_complete d
+	ended m "mirror completed"
+	sum2=$(sha256sum <m.qcow2)
+	mon drive_mirror -f d given-up qcow2; [ "$status" -eq 0 ]
+	until_true eval "vm-mon m info block-jobs | grep -q ready"
+	mon block_job_cancel -f d
+	last_job m "mirror cancelled"
+	run qemu-img info given-up
+	echo "$output"
+	[[ $output == *"Unsupported qcow2 feature(s): unfinished copy"* ]]
+	settle raw n.raw
+	[ "$(sha256sum <top)" = "$sum" ]
+	[ "$(sha256sum <m.qcow2)" = "$sum2" ]
+	qemu-img check top
+	qemu-img check m.qcow2
+}
+
+# half FILE FORMAT: a backup that stands in the middle of its way
+half() {
+	local file=$1
+	shift
+	until vm-mon m info block-jobs | grep -q paused; do
+		rm -f "$file"
+		printf '%s\n' "drive_backup -f d $file $1" "block_job_pause d" |
+			vm-mon m 2>&1 | grep -v "No active block job" || true
+	done
+}
+
+unfinished() {
+	run qemu-img info -U "$1"
+	echo "$output"
+	[[ $output == *"unfinished copy"* ]] ||
+		[ "$(tail -c 512 "$1" | grep -a -c "unfinished copy")" = 1 ]
+}
+
+@test "a job in its middle: reset, kill -9, poweroff, a full disk under the target" {
+	disk
+	sums=$(sha256sum base mid)
+	for how in kill quit; do
+		busy -drive if=virtio,file=top,format=qcow2,id=d
+		half b.raw raw
+		unfinished b.raw
+		vm-mon m system_reset
+		vm-mon m info block-jobs | grep -q "Type backup"
+		vm-mon m block_job_resume d
+		ended m "backup completed"
+		! unfinished b.raw
+		half b.qcow2 qcow2
+		[ $how = quit ] || kill -9 "$(cat "$XDG_RUNTIME_DIR/vm/m/part/d/pid")"
+		[ $how = kill ] || vm-mon m quit
+		until_true gone "$pid"
+		unfinished b.qcow2
+		qemu-img check top || [ $? = 3 ]
+		[ "$(sha256sum base mid)" = "$sums" ]
+		rm -f b.* m sig
+	done
+	busy -drive if=virtio,file=top,format=qcow2,id=d
+	vm-mon m block_stream d 1
+	vm-mon m drive_mirror d x || true
+	kill -9 "$(cat "$XDG_RUNTIME_DIR/vm/m/part/d/pid")"
+	until_true gone "$pid"
+	qemu-img check top || [ $? = 3 ]
+	qemu-img info top | grep -q '^backing file: mid'
+	mkdir full
+	mount -t tmpfs -o size=8m tmpfs full 2>/dev/null || skip "no tmpfs can be mounted"
+	full=$PWD/full
+	rm -f m sig
+	busy -drive if=virtio,file=top,format=qcow2,id=d
+	vm-mon m drive_backup -f d full/b raw
+	ended m "backup failed: writing '.*/full/b': No space left on device"
+	unfinished full/b
+	rm full/b
+	vm-mon m drive_mirror -f d full/b qcow2
+	ended m "mirror failed: writing '.*/full/b': No space left on device"
+	unfinished full/b
+	settle qcow2 top
+	qemu-img check top || [ $? = 3 ]
+}
+
+@test "internal snapshots and limits while the guest runs" {
+	disk
+	busy -drive if=virtio,file=top,format=qcow2,id=d,bps=900M
+	mon snapshot_blkdev_internal d one; [ "$status" -eq 0 ]
+	mon snapshot_blkdev_internal d two; [ "$status" -eq 0 ]
+	mon snapshot_delete_blkdev_internal d one 9
+	[ "$output" = "Snapshot with name 'one' does not exist" ]
+	mon snapshot_delete_blkdev_internal d one; [ "$status" -eq 0 ]
+	mon snapshot_blkdev_internal s one
+	[ "$status" -eq 1 ]
+	[ "$output" = "Block format 'raw' does not support internal snapshots" ]
+	mon block_set_io_throttle d 1 1 0 0 0 0
+	[[ $output == *"cannot be used at the same time" ]]
+	mon block_set_io_throttle d 0 0 0 0 0 20; [ "$status" -eq 0 ]
+	a=$(vm-mon m info blockstats | sed -n 's/^d:.* wr_operations=\([0-9]*\).*/\1/p')
+	sleep 1
+	b=$(vm-mon m info blockstats | sed -n 's/^d:.* wr_operations=\([0-9]*\).*/\1/p')
+	echo "$a $b"
+	[ $((b - a)) -lt 200 ]		# hundreds without
+	mon block_set_io_throttle d 0 0 0 0 0 0; [ "$status" -eq 0 ]
+	settle qcow2 top
+	qemu-img check top
+	[ "$(qemu-img snapshot -l top | grep -c two)" = 1 ]
+	! qemu-img snapshot -l top | grep -q one
+}
