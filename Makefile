@@ -110,7 +110,7 @@ $(LX)/membus: $(B)/bus/membus.o $(LIBBUS) $(LIBMEM)
 $(DEV_BINS): $(LX)/dev-%: $(B)/dev/%.o $(B)/libdev.a $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_$*) $(LIBS_BASE)
 # chips that have a disk
-$(LX)/dev-virtio-blk: $(LIBIMG)
+$(LX)/dev-virtio-blk: $(B)/libnbd-server.a $(LIBIMG)
 LIBS_virtio-blk = $(LIBS_IMG)
 $(LX)/vcpu-x86_64: $(CPU_OBJ) $(B)/dev/field.o $(LIBBUS) $(LIBMEM)
 	$(link) -lZydis $(LIBS_BASE)

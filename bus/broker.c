@@ -518,15 +518,17 @@ do_line(struct peer *p, const char *arg, char *out, size_t len)
 	return 0;
 }
 
-/* A socket made for the user by a part still coming up: ours to remove. */
-static int
-do_cleanup(struct peer *p, const char *path)
+/* A socket made for the user by a part still coming up, or by his tools: ours to
+ * remove. */
+int
+peer_cleanup(struct peer *p, const char *path)
 {
 	struct broker *b = p->b;
 	struct socket_file *s;
 	struct stat st;
 
-	if (p->state != PEER_HELLO)
+	if (p->state != PEER_HELLO && !p->tool &&
+	    strcmp(p->chip, "monitor") != 0)
 		return EPERM;
 	if (lstat(path, &st) < 0)
 		return errno;
@@ -689,7 +691,7 @@ part_request(struct peer *p, uint64_t id, char **argv)
 	else if (strcmp(argv[0], "pci") == 0 && argv[1] != NULL)
 		e = do_pci(p, argv[1], out, sizeof out);
 	else if (strcmp(argv[0], "cleanup") == 0 && argv[1] != NULL)
-		e = do_cleanup(p, argv[1]);
+		e = peer_cleanup(p, argv[1]);
 	else if (strcmp(argv[0], "ready") == 0)
 		e = p->state == PEER_READY ? EALREADY : 0;
 	else

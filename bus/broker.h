@@ -173,6 +173,7 @@ void	peer_ask(struct peer *, answer_fn *, void *arg, uint64_t tag,
 	    __attribute__((format(printf, 8, 9)));
 /* Fail every request still open to this peer. */
 void	peer_fail(struct peer *);
+int	peer_cleanup(struct peer *, const char *path);
 struct peer *peer_named(struct broker *, const char *name);
 /* Tell subscribers. `from` is a part's name or "bus". */
 void	broker_event(struct broker *, const char *from, const char *text);

@@ -143,6 +143,13 @@ q_stat(struct ask *a, FILE *out)
 	return 0;
 }
 
+static int
+q_cleanup(struct ask *a, FILE *out)
+{
+	(void)out;
+	return a->argv[1] != NULL ? peer_cleanup(a->from, a->argv[1]) : EINVAL;
+}
+
 static void
 job_done(struct broker *b, void *arg, uint64_t tag, int err)
 {
@@ -319,6 +326,7 @@ static const struct {
 	{ "mtree", q_mtree },
 	{ "lines", q_lines },
 	{ "stat", q_stat },
+	{ "cleanup", q_cleanup },
 	{ "stop", q_stop },
 	{ "cont", q_cont },
 	{ "system_reset", q_reset },

@@ -17,7 +17,7 @@ static void
 block(struct blk_priv *b, FILE *out)
 {
 	const struct disk_opts *o = &options(b)->d;
-	bool snap = o->snapshot && b->img->backing && !b->ro;
+	bool snap = b->temp && b->img->backing;
 	const struct img *im = snap ? b->img->backing : b->img, *p;
 	int depth = 0;
 
@@ -59,9 +59,9 @@ resize(struct blk_priv *b, char **argv, FILE *out)
 	uint64_t size;
 	struct imgerr e;
 
-	if (blk_busy(b, out))
+	if (blk_busy(b, out) || blk_nbd_busy(b, out))
 		return EBUSY;
-	blk_drain(&b->v);
+	blk_quiet(b);
 	if (parse_size(arg, &size)) {
 		fprintf(out, "%s: not a size", arg);
 		return EINVAL;
@@ -88,7 +88,7 @@ commit(struct blk_priv *b, char **argv, FILE *out)
 
 	if (blk_busy(b, out))
 		return EBUSY;
-	blk_drain(&b->v);
+	blk_quiet(b);
 	if (!base || b->ro) {
 		fprintf(out, base ? "the disk is read-only" :
 		    "there is no backing image");
@@ -131,7 +131,7 @@ limits(struct blk_priv *b, char **argv, FILE *out)
 		return blk_say(out, &e);
 	}
 	opts_free(&o);
-	blk_drain(&b->v);
+	blk_quiet(b);
 	throttle_free(b->img->throttle);
 	b->img->throttle = t;
 	return 0;
@@ -168,18 +168,22 @@ static const struct {
 	{ "backup", 2, blk_copy },
 	{ "mirror", 2, blk_copy },
 	{ "job", 1, blk_job_ask },
+	{ "nbd", 2, blk_nbd_ask },
 };
 
 int
 blk_ask(struct devctx *d, char **argv, FILE *out)
 {
 	unsigned i;
-	int n = 0;
+	int n = 0, e = ENOTSUP;
 
 	while (argv[n])
 		n++;
 	for (i = 0; i < sizeof table / sizeof table[0]; i++)
-		if (!strcmp(argv[0], table[i].word) && n >= table[i].words)
-			return table[i].fn(d->priv, argv, out);
-	return ENOTSUP;
+		if (!strcmp(argv[0], table[i].word) && n >= table[i].words) {
+			e = table[i].fn(d->priv, argv, out);
+			break;
+		}
+	blk_go_on(d->priv);
+	return e;
 }

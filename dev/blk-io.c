@@ -24,6 +24,27 @@ blk_use(struct blk_priv *b, struct img *im)
 {
 	b->img = im;
 	b->direct = im->flags & IMG_NOCACHE;
+	if (b->nbd)
+		blk_nbd_use(b->nbd, im);
+}
+
+void
+blk_quiet(struct blk_priv *b)
+{
+	if (b->quiet)
+		return;
+	blk_drain(&b->v);
+	if (b->nbd)
+		blk_nbd_gate(b->nbd, true);
+	b->quiet = true;
+}
+
+void
+blk_go_on(struct blk_priv *b)
+{
+	if (b->quiet && b->nbd)
+		blk_nbd_gate(b->nbd, false);
+	b->quiet = false;
 }
 
 /* 5.2.6: struct virtio_blk_discard_write_zeroes, checked as a whole first. */

@@ -99,6 +99,7 @@ pivot(struct blk_priv *b, struct blk_job *jb)
 		old->backing = NULL;
 	}
 	blk_use(b, jb->dst);
+	b->temp = false;
 	jb->dst = NULL;
 	if (img_close(old))
 		log_line("%s: closing: %s", b->v.d->name, strerror(errno));
@@ -113,7 +114,7 @@ finish(struct blk_priv *b)
 	bool good;
 
 	pthread_join(jb->thread, NULL);
-	blk_drain(&b->v);
+	blk_quiet(b);
 	good = jb->end == JOB_DONE;
 	if (jb->end == JOB_FAILED)
 		err_set(&e, EIO, "%s", job_why(jb->j));
@@ -148,8 +149,10 @@ woken(void *arg, int fd, short revents)
 
 	/* it may have been the one before */
 	if (read(fd, &n, sizeof n) == sizeof n && b->job &&
-	    atomic_load(&b->job->ended))
+	    atomic_load(&b->job->ended)) {
 		finish(b);
+		blk_go_on(b);
+	}
 }
 
 int
@@ -167,6 +170,7 @@ blk_job_quit(struct blk_priv *b)
 		job_cancel(b->job->j);
 		b->job->pivot = false;
 		finish(b);
+		blk_go_on(b);
 	}
 }
 
@@ -206,7 +210,7 @@ begin(struct blk_priv *b, enum job_kind kind, struct img *dst,
 		img_close(dst);
 		return ENOMEM;
 	}
-	blk_drain(&b->v);
+	blk_quiet(b);
 	jb->b = b;
 	jb->kind = kind;
 	jb->dst = dst;

@@ -99,12 +99,12 @@ blk_snapshot(struct blk_priv *b, char **argv, FILE *out)
 
 	if (blk_busy(b, out))
 		return EBUSY;
-	if (b->ro || options(b)->d.snapshot) {
+	if (b->ro || b->temp) {
 		fprintf(out, b->ro ? "the disk is read-only" :
 		    "the disk is a temporary snapshot");
 		return ENOTSUP;
 	}
-	blk_drain(&b->v);
+	blk_quiet(b);
 	if (!(im = blk_target(b, argv, old, out)))
 		return errno;
 	if (img_flush(old)) {
@@ -145,7 +145,7 @@ blk_snap_internal(struct blk_priv *b, char **argv, FILE *out)
 	s.sec = (uint32_t)tv.tv_sec;
 	s.nsec = (uint32_t)tv.tv_usec * 1000;
 	s.clock_nsec = (uint64_t)dev_clock(b->v.d);
-	blk_drain(&b->v);
+	blk_quiet(b);
 	if (img_flush(b->img) || b->img->drv->snap_create(b->img, &s, &e)) {
 		fprintf(out, "Could not make the snapshot: %s",
 		    strerror(errno));
@@ -172,7 +172,7 @@ blk_snap_delete(struct blk_priv *b, char **argv, FILE *out)
 		    b->img->drv->name);
 		return ENOTSUP;
 	}
-	blk_drain(&b->v);
+	blk_quiet(b);
 	if (b->img->drv->snap_list(b->img, &s, &n)) {
 		fprintf(out, "%s", strerror(errno));
 		return errno;

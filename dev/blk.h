@@ -1,8 +1,8 @@
 /*
  * blk.h - the virtio block device's two parts: virtio-blk.c takes requests and
  * answers what needs no I/O, blk-io.c does the rest, at once or by workers.
- * blk-ask.c answers the monitor, with blk-job.c for block jobs and blk-snap.c
- * for snapshots.
+ * blk-ask.c answers the monitor, with blk-job.c for block jobs, blk-snap.c for
+ * snapshots and blk-nbd.c for serving the disk to others.
  */
 #ifndef BLK_H
 #define BLK_H
@@ -59,7 +59,7 @@ struct req {
 struct blk_priv {
 	struct virtio	v;
 	struct img	*img;
-	bool		ro, direct;
+	bool		ro, direct, temp;	/* temp: a snapshot that goes */
 	uint64_t	bytes;		/* capacity, whole logical blocks */
 	_Atomic uint64_t rd_ops, wr_ops, flush_ops, unmap_ops, rd_bytes, wr_bytes;
 	_Atomic uint64_t rd_ns, wr_ns, flush_ns, errors;
@@ -72,6 +72,8 @@ struct blk_priv {
 	bool		quit;
 	bool		halted;		/* asked for the machine to stop */
 	struct blk_job	*job;
+	struct blk_nbd	*nbd;		/* NULL: none */
+	bool		quiet;
 	int		wake;		/* eventfd: the job's thread has ended */
 	char		last[320];	/* how the last job ended */
 	pthread_t	thread[NWORKER];
@@ -104,6 +106,17 @@ void	blk_drain(struct virtio *);
 int	blk_ask(struct devctx *, char **argv, FILE *out);
 /* The image to use from now on; the workers hold nothing. */
 void	blk_use(struct blk_priv *, struct img *);
+
+/* Nobody uses the image until blk_go_on, the guest or a client: main thread. */
+void	blk_quiet(struct blk_priv *);
+void	blk_go_on(struct blk_priv *);
+
+/* blk-nbd.c; gate: wait for the requests of clients, and hold them off. */
+int	blk_nbd_ask(struct blk_priv *, char **argv, FILE *out);
+void	blk_nbd_gate(struct blk_nbd *, bool closed);
+bool	blk_nbd_busy(const struct blk_priv *, FILE *out);
+void	blk_nbd_quit(struct blk_priv *);
+void	blk_nbd_use(struct blk_nbd *, struct img *);
 
 /* blk-job.c, blk-snap.c: answers as blk_ask. */
 int	blk_stream(struct blk_priv *, char **argv, FILE *out);

@@ -17,7 +17,7 @@
  * chain from the ring's memory once more.
  *
  * #syscalls clone clone3 futex preadv2 pwritev fdatasync fallocate
- * #syscalls sendto recvfrom
+ * #syscalls sendto recvfrom accept4 shutdown
  */
 #include <errno.h>
 #include <malloc.h>
@@ -381,6 +381,7 @@ init(struct devctx *d, char *why, size_t whylen)
 		return -1;
 	b->ro = !(b->img->flags & IMG_RDWR);
 	blk_use(b, b->img);
+	b->temp = o->d.snapshot && !b->ro;
 	b->bytes = b->img->size & ~(uint64_t)(o->lbs - 1);
 	if (b->ro)
 		f = (f & ~(1ull << F_WRITE_ZEROES)) | 1ull << F_RO;
@@ -405,6 +406,7 @@ quit(struct devctx *d)
 	struct req *r;
 
 	blk_drain(&b->v);
+	blk_nbd_quit(b);
 	blk_job_quit(b);
 	blk_end_workers(b);
 	while ((r = b->free)) {

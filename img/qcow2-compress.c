@@ -11,37 +11,78 @@
 
 #include "qcow2.h"
 
-static _Thread_local struct libdeflate_compressor *def;
-static _Thread_local struct libdeflate_decompressor *inf;
-static _Thread_local ZSTD_CCtx *zc;
+/* A thread's own, made when first needed; they go with it. */
+struct tools {
+	struct libdeflate_compressor *def;
+	struct libdeflate_decompressor *inf;
+	ZSTD_CCtx	*zc;
+};
+static pthread_key_t key;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void
+done(void *arg)
+{
+	struct tools *t = arg;
+
+	libdeflate_free_compressor(t->def);
+	libdeflate_free_decompressor(t->inf);
+	ZSTD_freeCCtx(t->zc);
+	free(t);
+}
+
+static void
+begin(void)
+{
+	pthread_key_create(&key, done);
+}
+
+static struct tools *
+tools(void)
+{
+	struct tools *t;
+
+	pthread_once(&once, begin);
+	t = pthread_getspecific(key);
+	if (!t && (t = calloc(1, sizeof(*t))) && pthread_setspecific(key, t)) {
+		free(t);
+		return NULL;
+	}
+	return t;
+}
 
 size_t
 q2_deflate(unsigned type, const void *in, size_t n, void *out, size_t cap)
 {
+	struct tools *t = tools();
 	size_t r;
 
-	if (!type) {
-		if (!def && !(def = libdeflate_alloc_compressor(5)))
-			return 0;
-		return libdeflate_deflate_compress(def, in, n, out, cap);
-	}
-	if (!zc && !(zc = ZSTD_createCCtx()))
+	if (!t)
 		return 0;
-	r = ZSTD_compressCCtx(zc, out, cap, in, n, 3);
+	if (!type) {
+		if (!t->def && !(t->def = libdeflate_alloc_compressor(5)))
+			return 0;
+		return libdeflate_deflate_compress(t->def, in, n, out, cap);
+	}
+	if (!t->zc && !(t->zc = ZSTD_createCCtx()))
+		return 0;
+	r = ZSTD_compressCCtx(t->zc, out, cap, in, n, 3);
 	return ZSTD_isError(r) ? 0 : r;
 }
 
 int
 q2_inflate(unsigned type, const void *in, size_t n, void *out, size_t want)
 {
+	struct tools *t;
 	size_t used, made;
 
 	if (!type) {
-		if (!inf && !(inf = libdeflate_alloc_decompressor())) {
+		if (!(t = tools()) || (!t->inf &&
+		    !(t->inf = libdeflate_alloc_decompressor()))) {
 			errno = ENOMEM;
 			return -1;
 		}
-		if (libdeflate_deflate_decompress_ex(inf, in, n, out, want,
+		if (libdeflate_deflate_decompress_ex(t->inf, in, n, out, want,
 		    &used, &made) || made != want)
 			goto bad;
 		return 0;

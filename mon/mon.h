@@ -9,6 +9,7 @@
  *   expr.c     expressions with $registers stat.c  what each part costs
  *   net.c      networks and cards          block.c   disks
  *   jobs.c     what disks do beside: snapshots and block jobs
+ *   nbd.c      disks for others
  */
 #ifndef MON_H
 #define MON_H
@@ -101,6 +102,8 @@ int	cmd_job(struct mon *, int argc, char **argv);
 int	cmd_internal(struct mon *, int argc, char **argv);
 int	cmd_limits(struct mon *, int argc, char **argv);
 int	info_jobs(struct mon *, int argc, char **argv);
+/* nbd.c */
+int	cmd_nbd(struct mon *, int argc, char **argv);
 /* net.c */
 int	info_network(struct mon *, int argc, char **argv);
 int	info_usernet(struct mon *, int argc, char **argv);

@@ -39,6 +39,8 @@ struct nbd_export {
 	bool		readonly, multi, depth;
 	const char	*bitmap[NBD_CTX_MAX];
 	int		nbitmap;
+	pthread_rwlock_t *gate;		/* held to read while the image is in
+					 * use; NULL: nobody wants it */
 };
 
 struct nbd_conn {

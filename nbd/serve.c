@@ -200,7 +200,7 @@ do_status(struct nbd_conn *c, const struct rq *q)
 }
 
 static int
-work(struct nbd_conn *c, const struct rq *q, uint8_t *buf)
+perform(struct nbd_conn *c, const struct rq *q, uint8_t *buf)
 {
 	struct nbd_export *x = c->x;
 	uint64_t off = x->off + q->off;
@@ -248,6 +248,20 @@ work(struct nbd_conn *c, const struct rq *q, uint8_t *buf)
 		return finish(c, q, EINVAL);
 	}
 	return finish(c, q, r ? errno : 0);
+}
+
+static int
+work(struct nbd_conn *c, const struct rq *q, uint8_t *buf)
+{
+	pthread_rwlock_t *gate = c->x->gate;
+	int r;
+
+	if (gate)
+		pthread_rwlock_rdlock(gate);
+	r = perform(c, q, buf);
+	if (gate)
+		pthread_rwlock_unlock(gate);
+	return r;
 }
 
 /* The next request, its data in *buf; -1 when there are no more. */

@@ -74,11 +74,11 @@ $(B)/t/irq: t/unit/irq.c $(IRQ_OBJ) $(LIBBUS) $(LIBMEM)
 
 # The virtio chips, in one program, without a machine.
 VIRTIO_OBJ = $(patsubst %,$(B)/placed/virtio-%.o,blk rng console balloon net) \
-	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask blk-job blk-snap \
+	$(patsubst %,$(B)/dev/%.o,pci virtio vring disk blk-io blk-ask blk-job blk-snap blk-nbd \
 	field nic nic-filter netsum vnet-ctrl vnet-offload vnet-merge) $(B)/libswitch.a
-$(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM)
+$(B)/t/virtio: t/unit/virtio.c $(VIRTIO_OBJ) $(B)/libnbd-server.a $(LIBIMG) $(LIBBUS) $(LIBMEM)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(LIBIMG) $(LIBBUS) $(LIBMEM) $(LIBS_IMG) $(LIBS_BASE)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(VIRTIO_OBJ) $(B)/libnbd-server.a $(LIBIMG) $(LIBBUS) $(LIBMEM) $(LIBS_IMG) $(LIBS_BASE)
 
 # The other network cards.
 NICS_OBJ = $(patsubst %,$(B)/placed/%.o,e1000 rtl8139 ne2k_pci \

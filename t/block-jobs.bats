@@ -84,7 +84,7 @@ mon() {
 	started="$started $!"
 	until_true test -S "$S"
 	start m -drive "if=virtio,file=nbd:unix:$S,format=raw,id=d,rerror=stop,werror=report" -- \
-		'echo up; read x </dev/vda; until dd if=/dev/vda of=/dev/null skip=4 count=1 2>/dev/null; [ -e /tmp/n ]; do sleep 0.2; echo 3 >/proc/sys/vm/drop_caches; [ $((n = n + 1)) != 9 ] || : >/tmp/n; done; sha256sum /dev/vda; echo asked'
+		'echo up; read x </dev/vda; until dd if=/dev/vda of=/dev/null skip=4 count=1 2>/dev/null; [ -e /tmp/n ]; do sleep 0.1; echo 3 >/proc/sys/vm/drop_caches; [ $((n = n + 1)) != 9 ] || : >/tmp/n; done; sha256sum /dev/vda; echo asked'
 	seen m up
 	touch fail
 	until_true status_is m "paused (io-error)"
@@ -109,7 +109,7 @@ mon() {
 }
 
 # The guest writes here and there until the disk `s` is resized, then sums up.
-writes='until [ $(cat /sys/block/vdb/size) != 2048 ]; do dd if=/dev/urandom of=/dev/vda bs=16k count=9 seek=$((RANDOM % 1500)) 2>/dev/null; dd if=/dev/urandom of=/dev/vda bs=512 count=9 seek=$((RANDOM % 32767)) oflag=direct 2>/dev/null; [ $((RANDOM % 8)) != 0 ] || blkdiscard -o $((RANDOM % 24))M -l 192k /dev/vda; [ $((n = n + 1)) != 20 ] || echo writing; done; sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/vda'
+writes='until [ $(cat /sys/block/vdb/size) != 2048 ]; do dd if=/dev/urandom of=/dev/vda bs=16k count=9 seek=$((RANDOM % 1500)) 2>/dev/null; dd if=/dev/urandom of=/dev/vda bs=512 count=9 seek=$((RANDOM % 32767)) oflag=direct 2>/dev/null; [ $((RANDOM % 8)) != 0 ] || blkdiscard -o $((RANDOM % 24))M -l 192k /dev/vda; [ $((n = n + 1)) != 6 ] || echo writing; done; sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/vda'
 
 # busy OPTIONS: the machine m, whose guest does that to its first disk, d
 busy() {
@@ -242,7 +242,7 @@ at() {
 	shift
 	printf '%s\n' "drive_backup $*" "block_job_pause d" | vm-mon m || true
 	vm-mon m cont
-	sleep 0.3
+	sleep 0.2
 	vm-mon m block_job_resume d || true	# it may have been quicker
 	ended m "backup completed"
 }
@@ -352,48 +352,48 @@ unfinished() {
 		[ "$(tail -c 512 "$1" | grep -a -c "unfinished copy")" = 1 ]
 }
 
-@test "a job in its middle: reset, kill -9, poweroff, a full disk under the target" {
+@test "a job in its middle: reset, kill -9, quit, a full disk under the target" {
 	disk
 	sums=$(sha256sum base mid)
-	for how in kill quit; do
-		busy -drive if=virtio,file=top,format=qcow2,id=d
-		half b.raw raw
-		unfinished b.raw
-		vm-mon m system_reset
-		vm-mon m info block-jobs | grep -q "Type backup"
-		vm-mon m block_job_resume d
-		ended m "backup completed"
-		! unfinished b.raw
-		half b.qcow2 qcow2
-		[ $how = quit ] || kill -9 "$(cat "$XDG_RUNTIME_DIR/vm/m/part/d/pid")"
-		[ $how = kill ] || vm-mon m quit
-		until_true gone "$pid"
-		unfinished b.qcow2
-		qemu-img check top || [ $? = 3 ]
-		[ "$(sha256sum base mid)" = "$sums" ]
-		rm -f b.* m sig
-	done
 	busy -drive if=virtio,file=top,format=qcow2,id=d
-	vm-mon m block_stream d 1
-	vm-mon m drive_mirror d x || true
-	kill -9 "$(cat "$XDG_RUNTIME_DIR/vm/m/part/d/pid")"
-	until_true gone "$pid"
-	qemu-img check top || [ $? = 3 ]
-	qemu-img info top | grep -q '^backing file: mid'
+	half b.raw raw
+	unfinished b.raw
+	vm-mon m system_reset
+	vm-mon m info block-jobs | grep -q "Type backup"
+	vm-mon m block_job_resume d
+	ended m "backup completed"
+	! unfinished b.raw
 	mkdir full
-	mount -t tmpfs -o size=8m tmpfs full 2>/dev/null || skip "no tmpfs can be mounted"
-	full=$PWD/full
-	rm -f m sig
-	busy -drive if=virtio,file=top,format=qcow2,id=d
-	vm-mon m drive_backup -f d full/b raw
-	ended m "backup failed: writing '.*/full/b': No space left on device"
-	unfinished full/b
-	rm full/b
-	vm-mon m drive_mirror -f d full/b qcow2
-	ended m "mirror failed: writing '.*/full/b': No space left on device"
-	unfinished full/b
-	settle qcow2 top
+	if mount -t tmpfs -o size=8m tmpfs full 2>/dev/null; then
+		full=$PWD/full
+		vm-mon m drive_backup -f d full/b raw
+		ended m "backup failed: writing '.*/full/b': No space left on device"
+		unfinished full/b
+		rm full/b
+		vm-mon m drive_mirror -f d full/b qcow2
+		ended m "mirror failed: writing '.*/full/b': No space left on device"
+		unfinished full/b
+	fi
+	half b.qcow2 qcow2
+	vm-mon m quit
+	until_true gone "$pid"
+	unfinished b.qcow2
 	qemu-img check top || [ $? = 3 ]
+	for how in backup stream; do
+		rm -f m sig
+		busy -drive if=virtio,file=top,format=qcow2,id=d
+		if [ $how = backup ]; then
+			half b.qcow2 qcow2
+		else
+			vm-mon m block_stream d 1
+		fi
+		kill -9 "$(cat "$XDG_RUNTIME_DIR/vm/m/part/d/pid")"
+		until_true gone "$pid"
+		[ $how = stream ] || unfinished b.qcow2
+		qemu-img check top || [ $? = 3 ]
+	done
+	qemu-img info top | grep -q '^backing file: mid'
+	[ "$(sha256sum base mid)" = "$sums" ]
 }
 
 @test "internal snapshots and limits while the guest runs" {
@@ -416,8 +416,92 @@ unfinished() {
 	echo "$a $b"
 	[ $((b - a)) -lt 200 ]		# hundreds without
 	mon block_set_io_throttle d 0 0 0 0 0 0; [ "$status" -eq 0 ]
-	settle qcow2 top
+	# what an overlay took goes back into the image that was under it
+	vm-mon m snapshot_blkdev d over
+	sleep 0.2
+	vm-mon m commit d
+	vm-mon m stop
+	vm-mon m commit d
+	[ "$(content qcow2 over)" = "$(content qcow2 top)" ]
+	vm-mon m cont
+	settle qcow2 over
+	qemu-img check over
 	qemu-img check top
 	[ "$(qemu-img snapshot -l top | grep -c two)" = 1 ]
 	! qemu-img snapshot -l top | grep -q one
+}
+
+@test "nbd_server_*: the running disk for others" {
+	local u="nbd+unix:///d?socket=$PWD/nbd"
+	command -v nbdcopy >/dev/null || skip "nbdcopy is not installed"
+	disk
+	busy -drive if=virtio,file=top,format=qcow2,id=d
+	mon nbd_server_add d; [ "$output" = "NBD server not running" ]
+	mon nbd_server_stop; [ "$output" = "NBD server not running" ]
+	mon nbd_server_start nowhere
+	[ "$output" = "nowhere: host:port or unix:path is wanted" ]
+	mon nbd_server_start -a unix:nbd
+	[ "$output" = "-a: there is more than one disk, and one at a time can be exported" ]
+	mon nbd_server_start unix:nbd; [ "$status" -eq 0 ]
+	mon nbd_server_start unix:other
+	[ "$output" = "NBD server already running" ]
+	[ ! -e other ]
+	mon nbd_server_add d; [ "$status" -eq 0 ]
+	mon nbd_server_add s
+	[ "$output" = "one disk at a time can be exported; 'd' is" ]
+	nbdinfo "$u" | grep -q 'export-size: 25165824'
+	run qemu-io -f raw -c 'write 0 512' "$u"
+	[[ $output == *"Permission denied"* ]]
+	# a copy, a new image under it and a backup, while the guest writes
+	nbdcopy "$u" copy 3>&- &
+	copier=$!
+	vm-mon m snapshot_blkdev d o1
+	vm-mon m drive_backup d b.qcow2
+	wait "$copier"
+	[ "$(stat -c %s copy)" = 25165824 ]
+	until_true no_job m
+	mon block_resize d 64
+	[ "$output" = "Device 'd' is busy: it is exported" ]
+	# one that asks for a lot and reads nothing does not hold up the rest
+	python3 - "$PWD/nbd" 3>&- <<-'PY' &
+	import socket, struct, sys, time
+	s = socket.socket(socket.AF_UNIX)
+	s.connect(sys.argv[1])
+	s.recv(18)
+	s.sendall(struct.pack('>I8sII', 3, b'IHAVEOPT', 1, 1) + b'd')
+	s.recv(10)
+	for i in range(40):
+	    s.sendall(struct.pack('>IHHQQI', 0x25609513, 0, 0, i, 0, 8 << 20))
+	open('asked', 'w')
+	time.sleep(1000)
+	PY
+	greedy=$!
+	started="$started $greedy"
+	until_true test -e asked
+	sleep 0.2
+	mon snapshot_blkdev d o2; [ "$status" -eq 0 ]
+	kill "$greedy"
+	# one that stays
+	coproc qemu-io -f raw -r "$u"
+	echo "read 0 512" >&"${COPROC[1]}"
+	read -r -t 20 -u "${COPROC[0]}" line || true
+	mon nbd_server_remove d
+	[ "$output" = "export 'd' still in use" ]
+	mon nbd_server_remove -f d; [ "$status" -eq 0 ]
+	eval "exec ${COPROC[1]}>&-"
+	wait "$COPROC_PID" || true
+	mon nbd_server_remove d
+	[ "$output" = "Export 'd' is not found" ]
+	mon nbd_server_add -w d; [ "$status" -eq 0 ]
+	qemu-io -f raw -c 'write -P 3 5M 64k' -c 'flush' "$u"
+	mon nbd_server_stop; [ "$status" -eq 0 ]
+	[ ! -e nbd ]
+	# one that is there at the end goes with the machine
+	mon nbd_server_start unix:nbd; [ "$status" -eq 0 ]
+	mon nbd_server_add d; [ "$status" -eq 0 ]
+	vm-mon m block_resize s 2
+	until_true gone "$pid"
+	[ ! -e nbd ]
+	seen m "$(content qcow2 o2)  /dev/vda"
+	qemu-img check o2
 }
