@@ -90,6 +90,10 @@ mon() {
 	until_true status_is m "paused (io-error)"
 	vm-mon m cont
 	until_true status_is m "paused (io-error)"
+	# what waits is a part of the state that is saved
+	vm-mon m ask bus save d "$PWD/state"
+	grep -aq kept state
+	vm-mon m ask bus load d "$PWD/state"
 	rm fail
 	vm-mon m cont
 	until_true gone "$pid"
