@@ -29,7 +29,7 @@ device_keys() {
 	case $1 in
 	virtio-blk-pci|virtio-blk) chip=virtio-blk
 		keys="drive serial num-queues queue-size logical_block_size"
-		keys="$keys physical_block_size share-rw addr id" ;;
+		keys="$keys physical_block_size share-rw werror rerror addr id" ;;
 	virtio-net-pci|virtio-net) chip=virtio-net
 		keys="netdev mac queues queue-size host_mtu mrg_rxbuf csum host_tso4"
 		keys="$keys host_tso6 guest_csum guest_tso4 guest_tso6 addr id" ;;
@@ -94,6 +94,7 @@ device() {
 		case $k in
 		id|drive|chardev|rng|index|netdev) eval "dv_$k=\$v" ;;
 		serial) quote "serial=$v"; words="$words $q" ;;
+		werror|rerror) on_error "-device $driver"; words="$words$q" ;;
 		addr) pci_slot "-device $driver,addr" "$v"
 			words="$words addr=$v" ;;
 		mac) mac_address "-device $driver,mac" "$v"; dv_mac=$v ;;

@@ -93,10 +93,7 @@ drive() {
 			dk_words="$dk_words discard=$v" ;;
 		detect-zeroes) only "-drive detect-zeroes" "$v" "off on unmap"
 			dk_words="$dk_words detect-zeroes=$v" ;;
-		werror) only "-drive $k" "$v" "report ignore enospc stop"
-			[ "$v" = enospc ] || dk_words="$dk_words $k=$v" ;;
-		rerror) only "-drive $k" "$v" "report ignore stop"
-			[ "$v" = report ] || dk_words="$dk_words $k=$v" ;;
+		werror|rerror) on_error -drive; dk_words="$dk_words$q" ;;
 		locking|file.locking) only "-drive $k" "$v" "auto on off"
 			dk_words="$dk_words locking=$v" ;;
 		key-secret|encrypt.key-secret)
@@ -153,6 +150,17 @@ drive() {
 	scsi|sd|mtd|floppy|pflash) not_yet "-drive if=$dk_if" ;;
 	*) die 2 "-drive if=$dk_if: unknown interface" ;;
 	esac
+}
+
+# on_error WHAT: $q is the part's word for $k=$v, werror or rerror, with a blank
+# before it; empty for the default
+on_error() {
+	case $k in
+	werror) only "$1 $k" "$v" "report ignore enospc stop" ;;
+	*) only "$1 $k" "$v" "report ignore stop" ;;
+	esac
+	q=" $k=$v"
+	case $q in ' werror=enospc'|' rerror=report') q= ;; esac
 }
 
 # limit: $k=$v, throttling.iops-total-max or iops_max, to $dk_limits; the image

@@ -216,6 +216,8 @@ part nic0 dev=virtio-net link=part:net0 mac=52:54:00:12:34:56 addr=2" ]
 	has "part disk0 dev=virtio-blk file=d werror=stop rerror=stop addr=2"
 	has "part disk1 dev=virtio-blk file=e addr=3"
 	has "part disk2 dev=virtio-blk file=f werror=report addr=4"
+	show -drive if=none,id=n,file=f -device virtio-blk-pci,drive=n,werror=stop,rerror=report
+	has "part disk0 dev=virtio-blk file=f werror=stop addr=2"
 	refuse 2 "-drive rerror enospc: not supported yet" -drive file=d,rerror=enospc
 	refuse 2 "-drive file=d,copy-on-read=on,readonly=on: copy-on-read on a read-only drive" -drive file=d,copy-on-read=on,readonly=on
 	refuse 2 "-drive group=g: not supported yet" -drive file=d,group=g
