@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../img/throttle.h"
 #include "blk.h"
 
 bool
@@ -34,8 +35,10 @@ blk_quiet(struct blk_priv *b)
 	if (b->quiet)
 		return;
 	blk_drain(&b->v);
+	throttle_off(b->img->throttle, true);
 	if (b->nbd)
 		blk_nbd_gate(b->nbd, true);
+	throttle_off(b->img->throttle, false);
 	b->quiet = true;
 }
 
@@ -264,10 +267,14 @@ blk_drain(struct virtio *v)
 {
 	struct blk_priv *b = blk(v);
 
+	struct throttle *t = b->img->throttle;
+
+	throttle_off(t, true);
 	pthread_mutex_lock(&b->m);
 	while (b->inflight)
 		pthread_cond_wait(&b->idle, &b->m);
 	pthread_mutex_unlock(&b->m);
+	throttle_off(t, false);
 }
 
 void

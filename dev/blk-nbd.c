@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../img/throttle.h"
 #include "../nbd/nbd.h"
 #include "blk.h"
 
@@ -152,9 +153,11 @@ end_export(struct blk_nbd *n)
 		return;
 	loop_fd_del(n->b->v.d->loop, n->fd);
 	cut(n);
+	throttle_off(n->x.im->throttle, true);
 	for (i = 0; i < CLIENTS; i++)
 		if (n->client[i].used)
 			bury(&n->client[i]);
+	throttle_off(n->x.im->throttle, false);
 	n->exported = false;
 }
 

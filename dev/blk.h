@@ -100,7 +100,7 @@ enum performed { DONE, SLEEPS, KEPT };
 enum performed blk_perform(struct blk_priv *, struct req *, bool nowait);
 /* Have a worker do and complete it; false if there are no threads to be had. */
 bool	blk_hand_over(struct blk_priv *, struct req *);
-/* Wait until the workers hold nothing. */
+/* Wait until the workers hold nothing; limits do not count meanwhile. */
 void	blk_drain(struct virtio *);
 /* Questions of the monitor: bus/PROTOCOL.md, "Questions to a device". */
 int	blk_ask(struct devctx *, char **argv, FILE *out);

@@ -26,6 +26,8 @@ struct bucket {
 };
 struct throttle {
 	pthread_mutex_t	lock;
+	pthread_cond_t	cond;
+	bool		off;		/* nobody waits */
 	struct timespec	last;		/* leaked until then */
 	uint64_t	iops_size;	/* more bytes are more requests */
 	struct bucket	b[2][KINDS];
@@ -34,8 +36,10 @@ struct throttle {
 void
 throttle_free(struct throttle *t)
 {
-	if (t)
+	if (t) {
 		pthread_mutex_destroy(&t->lock);
+		pthread_cond_destroy(&t->cond);
+	}
 	free(t);
 }
 
@@ -83,6 +87,7 @@ throttle_parse(struct opts *o, struct throttle **tp, struct imgerr *e)
 {
 	struct opts sub = { 0 };
 	struct throttle *t = calloc(1, sizeof(*t));
+	pthread_condattr_t a;
 	bool any = false;
 	int r = 0;
 
@@ -90,6 +95,10 @@ throttle_parse(struct opts *o, struct throttle **tp, struct imgerr *e)
 	if (!t)
 		return err_set(e, ENOMEM, "Out of memory");
 	pthread_mutex_init(&t->lock, NULL);
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	pthread_cond_init(&t->cond, &a);
+	pthread_condattr_destroy(&a);
 	if (!opts_sub(o, "throttling", &sub))
 		goto out;
 	for (int u = 0; u < 2 && !r; u++) {
@@ -164,16 +173,31 @@ throttle_wait(struct throttle *t, bool write, uint64_t n)
 	dt = (double)(now.tv_sec - t->last.tv_sec) + 1e-9 *
 	    (double)(now.tv_nsec - t->last.tv_nsec);
 	t->last = now;
-	for (int u = 0; u < 2; u++)
+	for (int u = 0; u < 2 && !t->off; u++)
 		for (int k = 0; k < KINDS; k++) {
 			bool mine = k == TOTAL || (k == WRITE) == write;
 
 			wait = most(wait, pour(&t->b[u][k], !mine ? 0 : u ?
 			    ops : (double)n, dt) * mine);
 		}
+	if (wait > 0) {
+		wait += 1e-9 * (double)now.tv_nsec;
+		now.tv_sec += (time_t)wait;
+		now.tv_nsec = (long)((wait - (double)(time_t)wait) * 1e9);
+		while (!t->off && !pthread_cond_timedwait(&t->cond, &t->lock,
+		    &now))
+			;
+	}
 	pthread_mutex_unlock(&t->lock);
-	now.tv_sec = (time_t)wait;
-	now.tv_nsec = (long)((wait - (double)now.tv_sec) * 1e9);
-	while (wait > 0 && nanosleep(&now, &now) && errno == EINTR)
-		;
+}
+
+void
+throttle_off(struct throttle *t, bool off)
+{
+	if (!t)
+		return;
+	pthread_mutex_lock(&t->lock);
+	t->off = off;
+	pthread_cond_broadcast(&t->cond);
+	pthread_mutex_unlock(&t->lock);
 }

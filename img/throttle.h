@@ -12,5 +12,7 @@ int	throttle_parse(struct opts *, struct throttle **t, struct imgerr *);
 void	throttle_free(struct throttle *);
 /* Sleep until a request of `n` bytes may go.  NULL: at once.  Any thread. */
 void	throttle_wait(struct throttle *, bool write, uint64_t n);
+/* Let those go that wait, and do not have others wait; or have them. */
+void	throttle_off(struct throttle *, bool);
 
 #endif

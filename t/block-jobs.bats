@@ -435,6 +435,20 @@ unfinished() {
 	! qemu-img snapshot -l top | grep -q one
 }
 
+@test "stop does not wait for what the limits hold back" {
+	truncate -s 8M img
+	start m -drive if=virtio,file=img,format=raw,id=d,iops_wr=1 -- \
+		'exec 3</dev/vda; while [ $((i = i + 1)) -le 90 ]; do echo $i | dd of=/dev/vda bs=4k seek=$((i * 9)) 2>/dev/null; done; echo full; sync; echo 3 >/proc/sys/vm/drop_caches; md5sum /dev/vda'
+	seen m full
+	sleep 1		# for more to wait than can be waited for
+	timeout 15 "$top/build/bin/vm-mon" m stop
+	status_is m paused
+	timeout 15 "$top/build/bin/vm-mon" m block_set_io_throttle d 0 0 0 0 0 0
+	vm-mon m cont
+	until_true gone "$pid"
+	seen m "$(md5sum <img | cut -c 1-32)  /dev/vda"
+}
+
 @test "nbd_server_*: the running disk for others" {
 	local u="nbd+unix:///d?socket=$PWD/nbd"
 	command -v nbdcopy >/dev/null || skip "nbdcopy is not installed"
