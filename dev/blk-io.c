@@ -112,10 +112,14 @@ keep(struct blk_priv *b, const struct req *r, const char *what, int e)
 	first = !b->halted;
 	b->halted = true;
 	pthread_mutex_unlock(&b->m);
+	if (!first)
+		return;
+	log_line("%s: %s at sector %llu: %s: the machine stops, cont tries "
+	    "again", disk_name(&options(b)->d), what,
+	    (unsigned long long)r->sector, strerror(e));
 	snprintf(text, sizeof text, "io-error %s %llu %s", what,
 	    (unsigned long long)r->sector, strerror(e));
-	if (first)
-		dev_event(b->v.d, text);
+	dev_event(b->v.d, text);
 }
 
 /* What the user is told, and whether the guest is: the status for it, or KEPT
@@ -130,12 +134,13 @@ trouble(struct blk_priv *b, const struct req *r, int e, enum performed *how)
 	    r->type == T_FLUSH ? "flush" : "discard";
 
 	b->errors++;
-	log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
-	    disk_name(&o->d), what, (unsigned long long)r->sector, strerror(e));
 	if (act == STOP || (act == ON_ENOSPC && e == ENOSPC)) {
 		keep(b, r, what, e);
 		*how = KEPT;
+		return S_IOERR;
 	}
+	log_once("blk", (uint64_t)e, "%s: %s at sector %llu: %s",
+	    disk_name(&o->d), what, (unsigned long long)r->sector, strerror(e));
 	return act == IGNORE ? S_OK : S_IOERR;
 }
 

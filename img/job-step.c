@@ -340,6 +340,12 @@ stream_step(struct job *j)
 	return skip ? 1 : (int64_t)n;
 }
 
+int
+job_flush(struct job *j, struct img *im)
+{
+	return img_flush(im) ? failed(j, "flushing", im) : 0;
+}
+
 int64_t
 job_step(struct job *j)
 {

@@ -29,6 +29,9 @@ struct job {
 /* One step: bytes it took, at least 1; 0: nothing is to be done (now); -1: it
  * failed. */
 int64_t	job_step(struct job *);
+/* Have it on the disk now, so that at the end, when everybody waits, there is
+ * little to do. */
+int	job_flush(struct job *, struct img *);
 /* Chunks [a, b) are to be copied.  Locked. */
 void	job_mark(struct job *, uint64_t a, uint64_t b);
 /* Backup: copy the chunk if that is still to be done; wait if somebody does. */

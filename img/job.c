@@ -180,14 +180,19 @@ job_run(struct job *j)
 			charge(j, (uint64_t)n);
 			continue;
 		}
-		if (n < 0 || j->kind != JOB_MIRROR)
-			return n < 0 ? JOB_FAILED : JOB_DONE;
+		if (n < 0 || (!job_ready(j) && job_flush(j, j->dst ? j->dst :
+		    j->src)))
+			return JOB_FAILED;
+		if (j->kind != JOB_MIRROR)
+			return JOB_DONE;
 		idle = true;
 		if (!job_ready(j)) {
 			SET(j->synced = true);
 			j->ready(j->arg);
 		}
 	}
+	if (how == JOB_DONE && (job_flush(j, j->dst) || job_flush(j, j->src)))
+		return JOB_FAILED;
 	return how;
 }
 

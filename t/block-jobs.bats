@@ -62,6 +62,7 @@ mon() {
 		-drive if=virtio,file=full/q,format=qcow2,id=q -- \
 		'for d in vda vdb; do dd if=/dev/urandom of=/dev/$d bs=64k seek=9 count=160 & done; wait; sync; echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/vda /dev/vdb; dmesg | grep [I]/O'
 	until_true status_is m "paused (io-error)"
+	grep -q "No space left on device: the machine stops, cont tries again" m.out
 	# not enough: it stops again
 	head -c 30M /dev/zero >full/other
 	vm-mon m cont
@@ -271,6 +272,11 @@ same() {
 	at 5 -n -f d old.qcow2
 	qemu-img create -q -f qcow2 small 1M
 	qemu-img create -q -f qcow2 large 40M
+	# the machine's own monitor opens files too, where it was started
+	printf '%s\n' "drive_backup -f d socket.raw raw" "info block-jobs" |
+		timeout 20 nc -N -U "$XDG_RUNTIME_DIR/vm/m/mon" | grep -q "Type backup\|No active"
+	ended m "backup completed"
+	[ "$(stat -c %s socket.raw)" = 25165824 ]
 	mon drive_backup -n -f d large
 	[ "$output" = "'$PWD/large' has another size than the disk" ]
 	mon drive_backup -f d x.vdi vdi
