@@ -330,6 +330,15 @@ same() {
 	mon block_job_complete d
 	ended m "mirror completed"
 	sum2=$(sha256sum <m.qcow2)
+	# a raw disk is backed up as well
+	vm-mon m stop
+	raw=$(sha256sum <n.raw | cut -c 1-64)
+	printf '%s\n' "drive_backup -f d raw.qcow2 qcow2" "block_job_pause d" | vm-mon m || true
+	vm-mon m cont
+	sleep 0.2
+	vm-mon m block_job_resume d || true
+	ended m "backup completed"
+	[ "$(content qcow2 raw.qcow2)" = "$raw" ]
 	mon drive_mirror -f d given-up qcow2; [ "$status" -eq 0 ]
 	until_true eval "vm-mon m info block-jobs | grep -q ready"
 	mon block_job_cancel -f d
