@@ -35,11 +35,31 @@ segment(struct tcp *t, uint8_t *o, uint32_t seq, uint8_t flags, unsigned hl,
 	out_ip(o, hl + len, PROTO_TCP, &t->far, &t->guest, t->mac);
 }
 
+/* Less than this is told as none (RFC 9293 3.8.6.2.2), for the guest waits for a
+ * full segment; and the guest is told when there is more. */
+static uint32_t
+worth(const struct tcp *t)
+{
+	uint32_t seg = l4_room(!is4(&t->guest)) - 20, n = t->sndbuf / 8;
+
+	if (n > 32768)
+		n = 32768;
+	if (n < seg)
+		n = seg;
+	return t->scale || n < 32768 ? n : 32768;
+}
+
+bool
+tcp_narrow(const struct tcp *t)
+{
+	return t->rcv_adv - t->rcv_nxt < worth(t);
+}
+
 /*
  * Bytes the host socket can surely take: three quarters of its buffer, for
  * the kernel counts overhead too.  The edge never moves back.
  */
-uint32_t
+void
 tcp_window(struct tcp *t)
 {
 	socklen_t n = sizeof(int);
@@ -47,7 +67,7 @@ tcp_window(struct tcp *t)
 	int v, q = 0;
 
 	if (t->ev.fd < 0 || t->fin_rcvd || t->state == T_CONNECT)
-		return t->rcv_adv - t->rcv_nxt;
+		return;
 	if (!(t->acks++ & 63) && getsockopt(t->ev.fd, SOL_SOCKET, SO_SNDBUF,
 	    &v, &n) == 0)
 		t->sndbuf = v;
@@ -58,18 +78,15 @@ tcp_window(struct tcp *t)
 		room = room > (uint32_t)q ? room - q : 0;
 		if (room > most)
 			room = most;
-		/* too little is none (RFC 9293 3.8.6.2.2) */
-		if (room < t->sndbuf / 8 && room < 32768)
+		if (room < worth(t))
 			room = 0;
 		room &= ~0u << t->scale;
 	}
 	edge = t->rcv_nxt + room;
 	if (SEQ_LT(t->rcv_adv, edge))
 		t->rcv_adv = edge;
-	room = t->rcv_adv - t->rcv_nxt;
-	if (room < 1u << t->scale)
+	if (tcp_narrow(t))
 		tcp_stall(t);
-	return room;
 }
 
 void

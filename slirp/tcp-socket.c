@@ -143,7 +143,7 @@ unstall(void)
 		if (t->state != T_OPEN)
 			continue;
 		edge = t->rcv_adv;
-		if (t->rcv_adv - t->rcv_nxt < 1u << t->scale) {
+		if (tcp_narrow(t)) {
 			tcp_window(t);
 			if (t->rcv_adv != edge)
 				tcp_ack(t);

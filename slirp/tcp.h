@@ -106,7 +106,8 @@ void	tcp_timeout(struct timer *);
 void	tcp_resend(struct tcp *);	/* the first unacknowledged segment */
 void	tcp_restart(struct tcp *);	/* all from snd_una on is lost */
 void	tcp_acked(struct tcp *, uint32_t n);	/* n bytes leave the socket */
-uint32_t tcp_window(struct tcp *);
+void	tcp_window(struct tcp *);	/* moves the edge on, if it can */
+bool	tcp_narrow(const struct tcp *);	/* the guest may wait for more */
 void	tcp_arm(struct tcp *);
 
 #endif

@@ -178,6 +178,70 @@ slow_guest() {
 	[ "${BASH_REMATCH[1]}" -le 32 ]
 }
 
+@test "TCP from a guest: a window left narrow opens again when there is room" {
+	need python3
+	start "$B/vm-slirp" "stream:$S/s,server"
+	until_ok test -S "$S/s"
+	run python3 - "$S/s" <<-'P' 3>&- 9>&-
+	import socket, struct, sys
+	srv = socket.create_server(("127.0.0.1", 0))
+	srv.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+	me, gw = bytes([10, 0, 2, 15]), bytes([10, 0, 2, 2])
+	wire = socket.socket(socket.AF_UNIX)
+	wire.connect(sys.argv[1])
+	wire.settimeout(20)
+	def exactly(n):
+	    b = b""
+	    while len(b) < n:
+	        x = wire.recv(n - len(b))
+	        if not x: sys.exit("the wire is gone")
+	        b += x
+	    return b
+	def csum(b):
+	    b += b"\0" * (len(b) & 1)
+	    s = sum(struct.unpack(">%dH" % (len(b) // 2), b))
+	    s = (s & 0xffff) + (s >> 16)
+	    return 0xffff & ~((s & 0xffff) + (s >> 16))
+	def send(seq, ack, flags, opt=b"", data=b""):
+	    t = struct.pack(">HHIIBBHHH", 4000, srv.getsockname()[1], seq, ack,
+	        (20 + len(opt)) // 4 << 4, flags, 65535, 0, 0) + opt + data
+	    c = csum(me + gw + struct.pack(">HH", 6, len(t)) + t)
+	    t = t[:16] + struct.pack(">H", c) + t[18:]
+	    h = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(t), 0, 0, 64, 6, 0) + me + gw
+	    h = h[:10] + struct.pack(">H", csum(h)) + h[12:]
+	    f = bytes.fromhex("52550a000202 020000000009 0800") + h + t
+	    wire.sendall(struct.pack(">I", len(f)) + f)
+	def edge():		# the next segment's acknowledgement, and the window's end
+	    while True:
+	        f = exactly(struct.unpack(">I", exactly(4))[0])
+	        if f[12:14] == b"\x08\0" and f[23] == 6:
+	            s, a, x, fl, w = struct.unpack(">IIBBH", f[38:50])
+	            return s, a, a + (w if fl & 2 else w << 8)
+	send(999, 0, 2, bytes.fromhex("020405b4 01030300"))
+	me_seq = 1000
+	nxt, ack, end = edge()
+	nxt += 1
+	send(me_seq, nxt, 16)
+	conn = srv.accept()[0]
+	# all but 600 bytes of what is allowed, until no more is
+	while end - me_seq > 600:
+	    n = min(1460, end - me_seq - 600)
+	    send(me_seq, nxt, 16, data=b"x" * n)
+	    me_seq += n
+	    while ack < me_seq:
+	        s, ack, e = edge()
+	        end = max(end, e)
+	narrow, got = end - me_seq, 0
+	while got < me_seq - 1000:
+	    got += len(conn.recv(1 << 20))
+	while end - me_seq < 1460:	# told, with nothing sent
+	    end = max(end, edge()[2])
+	print("from", narrow, "to", "enough")
+	P
+	echo "$output"
+	[[ $output == "from "*" to enough" ]]
+}
+
 @test "idle, it does not wake up" {
 	start "$B/vm-slirp" -M "$S/c" -o "ipv6=off,hostfwd=udp:127.0.0.1:$(free_port)-:53" \
 	    "stream:$S/s,server"
