@@ -6,9 +6,9 @@
 #include "slirp.h"
 
 void
-ip6_input(uint8_t *p, unsigned len, const uint8_t *mac)
+ip6_input(uint8_t *p, unsigned len, const uint8_t *mac, bool summed)
 {
-	struct pkt k = { .mac = mac };
+	struct pkt k = { .mac = mac, .summed = summed };
 	unsigned off = 40, n, next;
 
 	if (len < 40 || p[0] >> 4 != 6)

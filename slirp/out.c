@@ -2,6 +2,9 @@
  * out.c - building packets: Ethernet II, IPv4 (RFC 791, with fragmentation),
  * IPv6 (RFC 8200), and the Internet checksum (RFC 1071).
  *
+ * A wire that takes frames with a vnet_hdr gets TCP in pieces of 64 KiB and without
+ * checksums.
+ *
  * Buffer i belongs to the i-th frame the wire holds unsent, so the wire's own
  * count says which are free; no frame is ever copied on the way to the wire.
  */
@@ -87,15 +90,36 @@ out_raw(void)
 	return obuf[cf.wire->ntx] + L3;
 }
 
-void
-out_eth(uint8_t *p, unsigned len, uint16_t type, const uint8_t dst[6])
+static void
+eth(uint8_t *p, unsigned len, uint16_t type, const uint8_t dst[6],
+    const struct vnet_hdr *h)
 {
-	uint8_t *e = p - ETH_HDR;
+	struct iovec v = { p - ETH_HDR, len + ETH_HDR };
+	uint8_t *e = v.iov_base;
 
 	memcpy(e, dst, 6);
 	memcpy(e + 6, cf.mac, 6);
 	put16(e + 12, type);
-	wire_put(cf.wire, e, len + ETH_HDR);
+	wire_send_vnet(cf.wire, h, &v, 1);
+}
+
+void
+out_eth(uint8_t *p, unsigned len, uint16_t type, const uint8_t dst[6])
+{
+	eth(p, len, type, dst, NULL);
+}
+
+/* Of the pseudo-header. */
+static uint32_t
+pseudo(unsigned len, uint8_t proto, const ip *src, const ip *dst)
+{
+	unsigned at = is4(dst) ? 12 : 0;
+	uint8_t ph[8];
+
+	put32(ph, len);
+	put32(ph + 4, proto);
+	return csum_add(csum_add(csum_add(0, ph, 8), src->s6_addr + at,
+	    16 - at), dst->s6_addr + at, 16 - at);
 }
 
 static void
@@ -103,23 +127,11 @@ l4_csum(uint8_t *l4, unsigned len, uint8_t proto, const ip *src, const ip *dst)
 {
 	static const uint8_t where[64] = { [PROTO_ICMP] = 2, [PROTO_TCP] = 16,
 	    [PROTO_UDP] = 6, [PROTO_ICMP6] = 2 };
-	uint8_t ph[8], *at = l4 + where[proto & 63];
-	uint32_t s = 0;
+	uint8_t *at = l4 + where[proto & 63];
+	uint32_t s = proto == PROTO_ICMP ? 0 : pseudo(len, proto, src, dst);
 	uint16_t c;
 
 	memset(at, 0, 2);
-	if (proto != PROTO_ICMP) {
-		put32(ph, len);
-		put32(ph + 4, proto);
-		s = csum_add(s, ph, 8);
-		if (is4(dst)) {
-			s = csum_add(s, src->s6_addr + 12, 4);
-			s = csum_add(s, dst->s6_addr + 12, 4);
-		} else {
-			s = csum_add(s, src, 16);
-			s = csum_add(s, dst, 16);
-		}
-	}
 	c = csum_fold(csum_add(s, l4, len));
 	if (!c && proto == PROTO_UDP)
 		c = 0xffff;
@@ -185,20 +197,59 @@ send4(uint8_t *l4, unsigned len, uint8_t proto, const ip *src, const ip *dst,
 }
 
 static void
-send6(uint8_t *l4, unsigned len, uint8_t proto, const ip *src, const ip *dst,
-    const uint8_t *mac, uint8_t hops)
+hdr6(uint8_t *h, unsigned len, uint8_t proto, const ip *src, const ip *dst,
+    uint8_t hops)
 {
-	uint8_t *h = l4 - 40;
-
-	if (len + 40 > cf.mtu)
-		return;		/* fragments are not sent over IPv6 */
 	put32(h, 0x60000000);
 	put16(h + 4, len);
 	h[6] = proto;
 	h[7] = hops;
 	memcpy(h + 8, src, 16);
 	memcpy(h + 24, dst, 16);
-	out_eth(h, len + 40, 0x86dd, mac);
+}
+
+static void
+send6(uint8_t *l4, unsigned len, uint8_t proto, const ip *src, const ip *dst,
+    const uint8_t *mac, uint8_t hops)
+{
+	if (len + 40 > cf.mtu)
+		return;		/* fragments are not sent over IPv6 */
+	hdr6(l4 - 40, len, proto, src, dst, hops);
+	out_eth(l4 - 40, len + 40, 0x86dd, mac);
+}
+
+unsigned
+out_mss(unsigned mss)
+{
+	/* with headers, IP's length has 16 bits */
+	return cf.wire->offload && mss < 65415 ? 65415 / mss * mss : mss;
+}
+
+void
+out_tcp(uint8_t *l4, unsigned hl, unsigned len, unsigned mss, const ip *src,
+    const ip *dst, const uint8_t mac[6])
+{
+	unsigned nh = is4(dst) ? 20 : 40;
+	struct vnet_hdr h = { .flags = VNET_NEEDS_CSUM, .start = ETH_HDR + nh,
+	    .at = 16 };
+	uint16_t c;
+
+	if (!cf.wire->offload) {
+		out_ip(l4, hl + len, PROTO_TCP, src, dst, mac);
+		return;
+	}
+	if (len > mss) {
+		h.gso = nh == 20 ? VNET_TCP4 : VNET_TCP6;
+		h.mss = mss;
+		h.hdr_len = h.start + hl;
+	}
+	c = ~csum_fold(pseudo(hl + len, PROTO_TCP, src, dst));
+	memcpy(l4 + 16, &c, 2);
+	if (nh == 20)
+		hdr4(l4 - 20, hl + len, ip_id++, 0x4000, PROTO_TCP, src, dst);
+	else
+		hdr6(l4 - 40, hl + len, PROTO_TCP, src, dst, 64);
+	eth(l4 - nh, nh + hl + len, nh == 20 ? 0x0800 : 0x86dd, mac, &h);
 }
 
 void

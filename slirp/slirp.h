@@ -57,6 +57,7 @@ struct pkt {
 	uint8_t	proto, hops;
 	const uint8_t *net;	/* the network header, for ICMP errors */
 	unsigned netlen;	/* bytes from there to the end */
+	bool	summed;		/* no need to check its checksum */
 };
 
 /* ---- net.c: addresses, neighbours, resolver */
@@ -109,6 +110,12 @@ uint8_t	*out_at(unsigned i, bool v6);
 /* Send the next one: fills in checksum, IP and Ethernet headers. */
 void	out_ip(uint8_t *l4, unsigned len, uint8_t proto, const ip *src,
 	    const ip *dst, const uint8_t mac[6]);
+/* A TCP segment with a header of hl bytes: to be cut, or to be given its checksum,
+ * by the wire if that can; longer than out_mss() only then. */
+void	out_tcp(uint8_t *l4, unsigned hl, unsigned len, unsigned mss,
+	    const ip *src, const ip *dst, const uint8_t mac[6]);
+/* Data bytes that one segment may have towards a guest of this MSS. */
+unsigned out_mss(unsigned mss);
 /* As out_ip, hop limit 255 (NDP). */
 void	out_ndp(uint8_t *l4, unsigned len, const ip *src, const ip *dst,
 	    const uint8_t mac[6]);
@@ -125,8 +132,9 @@ unsigned l4_room(bool v6);
 void	eth_input(void *, struct wire *, struct frame *, unsigned n);
 void	arp_input(const uint8_t *p, unsigned len, const uint8_t *mac);
 void	arp_ask(uint32_t addr);
-void	ip4_input(uint8_t *p, unsigned len, const uint8_t *mac);
-void	ip6_input(uint8_t *p, unsigned len, const uint8_t *mac);
+/* summed: the checksum above IP was not computed yet, or checked already. */
+void	ip4_input(uint8_t *p, unsigned len, const uint8_t *mac, bool summed);
+void	ip6_input(uint8_t *p, unsigned len, const uint8_t *mac, bool summed);
 void	l4_input(struct pkt *);
 void	icmp_input(struct pkt *);
 /* Tell the sender: code as in RFC 792 type 3; translated for IPv6. */

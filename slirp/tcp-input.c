@@ -3,7 +3,8 @@
  * RFC 5961 for blind attacks, RFC 6582 and RFC 5682 for recovery).  See tcp.h.
  *
  * In-order data of consecutive segments of a batch is gathered and written to
- * the host socket with one call and answered with one acknowledgement.
+ * the host socket with one call and answered with one acknowledgement.  What they
+ * acknowledge is taken from the socket, and what may be sent then is, once too.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,6 +17,20 @@ static struct {
 	unsigned n;
 	uint32_t bytes;
 } pend;
+
+static struct tcp *acked;	/* by segments of this batch */
+
+static void
+flush_acked(void)
+{
+	struct tcp *t = acked;
+
+	acked = NULL;
+	if (!t || t->state != T_OPEN)
+		return;
+	tcp_discard(t);
+	tcp_push(t);
+}
 
 static void
 guest_fin(struct tcp *t)
@@ -107,6 +122,7 @@ void
 tcp_batch_end(void)
 {
 	flush_pend();
+	flush_acked();
 }
 
 void
@@ -247,8 +263,7 @@ ack_in(struct tcp *t, uint32_t ack, uint32_t wnd, bool pure, enum sack sack)
 		}
 		if (t->timed_at && SEQ_LT(t->timed_seq, ack))
 			rtt(t);
-		if (data)
-			tcp_acked(t, data);
+		t->acked += data;
 		t->snd_una = ack;
 		if (SEQ_LT(t->snd_nxt, ack))
 			t->snd_nxt = ack;
@@ -469,5 +484,8 @@ tcp_input(struct pkt *k)
 		done_check(t);
 		return;
 	}
-	tcp_push(t);
+	if (acked != t) {
+		flush_acked();
+		acked = t;
+	}
 }

@@ -14,6 +14,8 @@
 #define SO_PEEK_OFF 42
 #endif
 
+#define BURST	(512u << 10)	/* bytes at once: what a cache holds */
+
 static uint8_t sink[1 << 20];	/* where bytes peeked before go; never read */
 
 static void
@@ -32,7 +34,7 @@ segment(struct tcp *t, uint8_t *o, uint32_t seq, uint8_t flags, unsigned hl,
 	    (t->rcv_adv - t->rcv_nxt) >> t->scale;
 	put16(o + 14, w > 65535 ? 65535 : w);
 	put32(o + 16, 0);
-	out_ip(o, hl + len, PROTO_TCP, &t->far, &t->guest, t->mac);
+	out_tcp(o, hl, len, t->mss, &t->far, &t->guest, t->mac);
 }
 
 /* Less than this is told as none (RFC 9293 3.8.6.2.2), for the guest waits for a
@@ -156,7 +158,7 @@ tcp_rst_for(struct pkt *k)
 }
 
 /*
- * Peek at most n bytes at `off` from snd_una into iov.  Bytes, 0 at the end of
+ * Peek at the socket's bytes from `off` on, into n pieces of iov.  Bytes, 0 at the end of
  * the stream, -1 EAGAIN.
  */
 static ssize_t
@@ -202,10 +204,12 @@ peek(struct tcp *t, uint32_t off, struct iovec *iov, unsigned n)
 }
 
 void
-tcp_acked(struct tcp *t, uint32_t n)
+tcp_discard(struct tcp *t)
 {
+	uint32_t n = t->acked;
 	ssize_t got;
 
+	t->acked = 0;
 	while (n) {
 		/* MSG_TRUNC on TCP: thrown away, not copied */
 		got = recv(t->ev.fd, sink, n > sizeof sink ? sizeof sink : n,
@@ -243,21 +247,23 @@ burst(struct tcp *t, uint32_t max)
 {
 	bool v6 = !is4(&t->guest);
 	struct iovec iov[BATCH];
-	uint32_t end, sent = 0, len;
+	uint32_t end, sent = 0, len, seg = out_mss(t->mss);
 	uint32_t seq = t->snd_nxt;
 	unsigned i, n, room;
 	ssize_t got;
 
-	n = (max + t->mss - 1) / t->mss;
+	n = (max + seg - 1) / seg;
 	out_need(n < 8 ? n : 8);
 	room = out_room();
 	if (n > room)
 		n = room;
+	if (n > 1 && n * seg > BURST)
+		n = BURST / seg;
 	for (i = 0; i < n; i++)
-		iov[i] = (struct iovec){ out_at(i, v6) + 20, t->mss };
-	if (n * t->mss > max)
-		iov[n - 1].iov_len = max - (n - 1) * t->mss;
-	got = peek(t, seq - t->snd_una, iov, n);
+		iov[i] = (struct iovec){ out_at(i, v6) + 20, seg };
+	if (n * seg > max)
+		iov[n - 1].iov_len = max - (n - 1) * seg;
+	got = peek(t, t->acked + seq - t->snd_una, iov, n);
 	if (got == 0) {
 		t->host_eof = true;
 		t->readable = false;
@@ -274,7 +280,7 @@ burst(struct tcp *t, uint32_t max)
 	}
 	end = seq + got;
 	for (i = 0; sent < (uint32_t)got; i++) {
-		len = got - sent < t->mss ? got - sent : t->mss;
+		len = got - sent < seg ? got - sent : seg;
 		segment(t, (uint8_t *)iov[i].iov_base - 20, seq + sent,
 		    ACK | (sent + len == (uint32_t)got ? PSH : 0), 20, len);
 		sent += len;
@@ -287,7 +293,7 @@ burst(struct tcp *t, uint32_t max)
 	if (SEQ_LT(t->snd_max, end))
 		t->snd_max = end;
 	if ((uint32_t)got < max && !SEQ_LT(end, t->snd_max) &&
-	    (uint32_t)got < n * t->mss)
+	    (uint32_t)got < n * seg)
 		t->readable = false;	/* until the next edge */
 	return sent;
 }

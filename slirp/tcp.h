@@ -64,7 +64,8 @@ struct tcp {
 	uint32_t	cwnd, ssthresh, recover, dupacks;
 	uint8_t		frto;		/* after a timeout: enum frto */
 	uint32_t	lost_end;	/* snd_max at the timeout */
-	uint32_t	peeked;		/* SO_PEEK_OFF now, from snd_una */
+	uint32_t	acked;		/* bytes still in the socket before snd_una */
+	uint32_t	peeked;		/* SO_PEEK_OFF now */
 	uint32_t	sndbuf;		/* of the host socket */
 	unsigned	acks;
 	/* round trip (RFC 6298), ns */
@@ -105,7 +106,7 @@ void	tcp_rst(struct tcp *);		/* RST to the guest, not freed */
 void	tcp_timeout(struct timer *);
 void	tcp_resend(struct tcp *);	/* the first unacknowledged segment */
 void	tcp_restart(struct tcp *);	/* all from snd_una on is lost */
-void	tcp_acked(struct tcp *, uint32_t n);	/* n bytes leave the socket */
+void	tcp_discard(struct tcp *);	/* what is acked leaves the socket */
 void	tcp_window(struct tcp *);	/* moves the edge on, if it can */
 bool	tcp_narrow(const struct tcp *);	/* the guest may wait for more */
 void	tcp_arm(struct tcp *);

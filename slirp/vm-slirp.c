@@ -231,6 +231,7 @@ start(const char *wire, bool revived)
 		errx(1, "%s", why);
 	signal(SIGCHLD, SIG_IGN);	/* the porter, and its commands */
 	cf.wire->gone = lost;
+	wire_takes(cf.wire, true);
 	if (tftp_start() < 0)
 		err(1, "tftp=%s", cf.tftp);
 	icmp_start();

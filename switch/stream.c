@@ -5,6 +5,11 @@
  *
  * A length that cannot be is the end of the connection: there is no way to
  * find the next frame.
+ *
+ * Between parts of a machine (bus/PROTOCOL.md) the four-byte length may have its
+ * top bit set: a vnet_hdr comes first and is counted.  Without a frame behind it,
+ * it says whether such are welcome: flags 1 or 0.  The client says that first,
+ * with the option `offload', and the server answers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,30 +22,68 @@
 #include "wire.h"
 
 #define INSIZE	(4 * FRAME_MAX)
+#define VNET	0x80000000u
 #define CONNECT_NS (5 * SEC)
+
+/* Whether we take frames with a vnet_hdr. */
+static void
+tell(struct wire *w)
+{
+	struct vnet_hdr h = { .flags = w->takes };
+
+	wire_send_vnet(w, &h, NULL, 0);
+	wire_flush(w);
+}
+
+/* The peer said it, or sent such a frame: frame of f, which has one more then. */
+static unsigned
+with_header(struct wire *w, uint8_t *p, uint32_t len, struct frame *f)
+{
+	struct vnet_hdr *h = (void *)p;
+
+	if (len == sizeof *h) {
+		w->offload = h->flags & 1;
+		if (w->ctl.fd >= 0)
+			tell(w);
+		return 0;
+	}
+	*f = (struct frame){ p + sizeof *h, len - sizeof *h, h };
+	return 1;
+}
+
+static void
+stream_offload(struct wire *w)
+{
+	if (w->speaks)
+		tell(w);
+}
 
 /* Hand over the whole frames in the buffer.  false: the wire is closed. */
 static bool
 parse(struct wire *w)
 {
 	struct frame f[BATCH];
-	uint32_t pos = 0, len;
-	unsigned n = 0, h = w->framing;
+	uint32_t pos = w->inpos, len, vnet;
+	unsigned n = 0, h = w->framing, k;
 
 	while (w->inlen - pos >= h) {
 		len = h == 4 ? get32(w->in + pos) : get16(w->in + pos);
-		if (len > FRAME_MAX || !len) {
+		vnet = len & (w->takes || w->speaks ? VNET : 0);
+		len -= vnet;
+		if (len > FRAME_MAX || len < (vnet ? sizeof(struct vnet_hdr) :
+		    1)) {
 			w->bad++;
 			return false;
 		}
 		if (w->inlen - pos - h < len)
 			break;
-		if (len >= ETH_HDR) {
-			f[n++] = (struct frame){ w->in + pos + h, len };
-			w->rxp++;
-			w->rxb += len;
-		} else {
+		f[n] = (struct frame){ w->in + pos + h, len };
+		k = vnet ? with_header(w, f[n].p, len, &f[n]) : 1;
+		if (k && f[n].len < ETH_HDR) {
 			w->bad++;
+		} else if (k) {
+			w->rxp++;
+			w->rxb += f[n++].len;
 		}
 		pos += h + len;
 		if (n == BATCH) {
@@ -55,9 +98,13 @@ parse(struct wire *w)
 	if (n && w->rx)
 		w->rx(w->arg, w, f, n);
 	wire_flush_all();
-	if (w->up) {
+	if (!w->up)
+		return true;
+	w->inpos = pos;
+	if (pos == w->inlen || INSIZE - w->inlen < FRAME_MAX) {
 		memmove(w->in, w->in + pos, w->inlen - pos);
 		w->inlen -= pos;
+		w->inpos = 0;
 	}
 	return true;
 }
@@ -91,9 +138,9 @@ stream_flush(struct wire *w)
 		v = &w->iov[w->tx[i].first];
 		for (len = 0, k = 1; k < w->tx[i].n; k++)
 			len += v[k].iov_len;
-		v->iov_len = w->framing;
+		len += v->iov_len - w->framing;
 		if (w->framing == 4)
-			put32(v->iov_base, len);
+			put32(v->iov_base, len | (v->iov_len > 4 ? VNET : 0));
 		else
 			put16(v->iov_base, len);
 	}
@@ -251,6 +298,7 @@ stream_open(struct wire *w, char *arg)
 	int fd, one = 1, e;
 
 	w->framing = 4;
+	w->speaks = wire_opt(w, "offload");
 	if (room(w) < 0)
 		return -1;
 	if (w->ev.fd >= 0)	/* the last try is still under way */
@@ -291,7 +339,8 @@ stream_open(struct wire *w, char *arg)
 
 const struct wire_ops stream_ops = {
 	"stream", "stream:PATH|HOST:PORT[,server][,reconnect=SECONDS]",
-	stream_open, stream_rx, stream_flush, stream_drain, stream_close
+	stream_open, stream_rx, stream_flush, stream_drain, stream_close,
+	stream_offload
 };
 
 static void

@@ -1,6 +1,7 @@
 /*
  * tap.c - a Linux tap interface (Documentation/networking/tuntap.rst),
- * without the packet-information header: opened here, then given to a script; or
+ * without the packet-information header, with a vnet_hdr if the kernel has that:
+ * opened here, then given to a script; or
  * by a helper with more rights, which puts it on a bridge and sends it through a
  * socket (--fd=N --br=BRIDGE, as qemu-bridge-helper does).
  */
@@ -17,11 +18,13 @@
 #include <linux/if_tun.h>
 #include "wire.h"
 
+#define MANY	(4 * FRAME_MAX)	/* bytes taken at once */
+
 /* Open or create `name` ("" or with %d: the kernel chooses). */
 int
 tap_open(const char *name, char *got, size_t n)
 {
-	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 	int fd, e;
 
 	if (strlen(name) >= sizeof ifr.ifr_name) {
@@ -111,8 +114,19 @@ tap_wire_open(struct wire *w, char *arg)
 		return -1;
 	}
 	w->ev.fd = fd;
+	w->hdrlen = sizeof(struct vnet_hdr);
 	wire_start(w);
 	return 0;
+}
+
+static void
+tap_offload(struct wire *w)
+{
+	int what = w->takes ? TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 : 0;
+
+	if (w->hdrlen)
+		w->offload = ioctl(w->ev.fd, TUNSETOFFLOAD, what) == 0 &&
+		    w->takes;
 }
 
 static int
@@ -155,14 +169,18 @@ static void
 tap_rx(struct wire *w)
 {
 	struct frame f[BATCH];
+	struct vnet_hdr *h;
+	uint64_t end = w->rxb + MANY;
 	unsigned n;
 	ssize_t len;
 
-	for (n = 0; n < BATCH; n++) {
-		len = read(w->ev.fd, wire_buf[n], FRAME_MAX);
+	for (n = 0; n < BATCH && w->rxb < end; n++) {
+		h = (void *)wire_buf[n];
+		len = read(w->ev.fd, h, FRAME_MAX) - w->hdrlen;
 		if (len < ETH_HDR)
 			break;
-		f[n] = (struct frame){ wire_buf[n], len };
+		f[n] = (struct frame){ wire_buf[n] + w->hdrlen, len,
+		    w->hdrlen && (h->flags || h->gso) ? h : NULL };
 		w->rxb += len;
 	}
 	w->rxp += n;
@@ -187,7 +205,7 @@ tap_flush(struct wire *w)
 			w->drop++;	/* EIO: the interface is down */
 		} else {
 			w->txp++;
-			w->txb += n;
+			w->txb += n - w->hdrlen;
 		}
 	}
 }
@@ -209,7 +227,7 @@ tap_drain(struct wire *w)
 
 const struct wire_ops tap_ops = {
 	"tap", "tap:INTERFACE[,script=FILE][,downscript=FILE]", tap_wire_open,
-	tap_rx, tap_flush, tap_drain, NULL
+	tap_rx, tap_flush, tap_drain, NULL, tap_offload
 };
 
 const struct wire_ops bridge_ops = {

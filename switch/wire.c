@@ -253,8 +253,10 @@ wire_start(struct wire *w)
 	w->wait = 0;
 	timer_set(&w->retry, 0);
 	w->qhead = w->qtail = 0;
-	w->inlen = 0;
+	w->inpos = w->inlen = 0;
 	ev_add(&w->ev, w->paused ? 0 : EPOLLIN);
+	if (w->ops->offload)
+		w->ops->offload(w);
 	if (w->back)
 		w->back(w->arg, w);
 }
@@ -269,7 +271,7 @@ shut(struct wire *w)
 		close(w->ev.fd);
 		w->ev.fd = -1;
 	}
-	w->up = false;
+	w->up = w->offload = false;
 	w->ntx = w->niov = 0;
 	w->qhead = w->qtail = 0;
 }
@@ -332,7 +334,24 @@ wire_busy(const struct wire *w)
 }
 
 void
+wire_takes(struct wire *w, bool on)
+{
+	bool was = w->takes;
+
+	w->takes = on;
+	if (was != on && w->up && w->ops->offload)
+		w->ops->offload(w);
+}
+
+void
 wire_send(struct wire *w, const struct iovec *iov, int n)
+{
+	wire_send_vnet(w, NULL, iov, n);
+}
+
+void
+wire_send_vnet(struct wire *w, const struct vnet_hdr *h,
+    const struct iovec *iov, int n)
 {
 	int i;
 
@@ -340,7 +359,7 @@ wire_send(struct wire *w, const struct iovec *iov, int n)
 		w->drop++;
 		return;
 	}
-	if (w->ntx == BATCH)
+	if (w->ntx == BATCH || w->niov + n >= BATCH * WIRE_IOV)
 		wire_flush(w);
 	if (!w->dirty) {
 		w->dirty = true;
@@ -348,8 +367,15 @@ wire_send(struct wire *w, const struct iovec *iov, int n)
 		dirty = w;
 	}
 	w->tx[w->ntx].first = w->niov;
-	if (w->framing || w->hdrlen)
-		w->iov[w->niov++].iov_base = w->hdr[w->ntx];
+	if (w->framing || w->hdrlen) {
+		w->iov[w->niov].iov_base = w->hdr[w->ntx];
+		w->iov[w->niov++].iov_len = w->hdrlen + w->framing +
+		    (h && w->framing ? sizeof *h : 0);
+		if (h)
+			memcpy(w->hdr[w->ntx] + w->framing, h, sizeof *h);
+		else if (w->hdrlen == sizeof *h)
+			memset(w->hdr[w->ntx], 0, sizeof *h);
+	}
 	for (i = 0; i < n; i++)
 		w->iov[w->niov++] = iov[i];
 	w->tx[w->ntx].n = w->niov - w->tx[w->ntx].first;

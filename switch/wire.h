@@ -66,8 +66,27 @@ void	onbus_arm(void);
 #define FRAME_MAX	65568u		/* longest frame taken or sent */
 #define BATCH		32u		/* frames handed over at once */
 #define WIRE_IOV	4		/* pieces of a frame, with our header */
+#define WIRE_PIECES	20		/* of one with a vnet_hdr */
 
-struct frame { uint8_t *p; uint32_t len; };
+/*
+ * What is left to do for a frame by whoever has it last: the checksum from byte
+ * `start` on goes to start + `at`; segments of `mss` bytes behind `hdr_len`.  It
+ * is the header of virtio 1.2, 5.1.6, which a tap has too, and in host byte order,
+ * which is little-endian.
+ */
+struct vnet_hdr {
+	uint8_t		flags, gso;
+	uint16_t	hdr_len, mss, start, at;
+} __attribute__((packed));
+_Static_assert(sizeof(struct vnet_hdr) == 10, "as in the specification");
+enum { VNET_NEEDS_CSUM = 1, VNET_DATA_VALID = 2 };		/* flags */
+enum { VNET_TCP4 = 1, VNET_TCP6 = 4, VNET_ECN = 0x80 };	/* gso */
+
+struct frame {
+	uint8_t		*p;
+	uint32_t	len;
+	const struct vnet_hdr *vnet;	/* NULL: nothing is left to do */
+};
 struct wire;
 typedef void wire_rx_fn(void *arg, struct wire *, struct frame *, unsigned n);
 
@@ -79,6 +98,8 @@ struct wire_ops {
 	void	(*flush)(struct wire *);	/* send tx[0..ntx) */
 	void	(*drain)(struct wire *);	/* send from the queue */
 	void	(*close)(struct wire *);	/* what is beyond ev.fd */
+	/* wire_takes() changed, or the wire came up with it; may be NULL */
+	void	(*offload)(struct wire *);
 };
 
 struct wire {
@@ -100,6 +121,8 @@ struct wire {
 	struct timer	retry;		/* armed: there is no peer */
 	int64_t		wait;		/* before the next try, ns */
 	bool		up, paused;
+	bool		takes;		/* we take frames with a vnet_hdr */
+	bool		offload;	/* and so does the peer */
 
 	/* options of the spec, "a\0b=c\0\0" */
 	char		opts[256];
@@ -117,8 +140,9 @@ struct wire {
 
 	/* receiving, streams */
 	uint8_t		*in;
-	uint32_t	inlen;
+	uint32_t	inpos, inlen;
 	unsigned	framing;	/* bytes of length before each frame */
+	bool		speaks;		/* says first whether it takes vnet_hdrs */
 
 	uint32_t	snap;		/* of a frame in a capture */
 
@@ -147,6 +171,11 @@ void	wire_close(struct wire *);	/* frees it */
 /* Send one frame, in up to WIRE_IOV - 1 pieces. */
 void	wire_send(struct wire *, const struct iovec *, int n);
 void	wire_put(struct wire *, const void *, uint32_t len);
+/* The same with work left, only while ->offload; up to WIRE_PIECES of them. */
+void	wire_send_vnet(struct wire *, const struct vnet_hdr *,
+	    const struct iovec *, int n);
+/* Frames with work left are welcome from now on, or are not. */
+void	wire_takes(struct wire *, bool);
 void	wire_flush(struct wire *);
 void	wire_flush_all(void);
 void	wire_pause(struct wire *, bool);	/* stop reading */

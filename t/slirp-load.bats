@@ -66,6 +66,26 @@ descriptors() {
 	finally idle
 }
 
+@test "TCP through a tap: pieces of many segments either way, over IPv4 and IPv6" {
+	slirp
+	run client 20000000 send sum_
+	echo "$output"
+	[ "$(grep -c ^ok <<<"$output")" -eq 2 ]
+	if (exec 3<>"/dev/tcp/::1/$port") 2>/dev/null; then
+		ip -n "$NS" addr add fec0::15/64 dev "$TAP" nodad
+		ip netns exec "$NS" timeout 60 python3 t/slirp-load.py client \
+		    fec0::2 "$port" 20000000 send sum_
+	fi
+	run ctl "$S/c" stat
+	echo "$output"
+	for way in in out; do
+		[[ $output =~ bytes-$way\ ([0-9]+) ]]
+		bytes=${BASH_REMATCH[1]}
+		[[ $output =~ frames-$way\ ([0-9]+) ]]
+		[ $((bytes / BASH_REMATCH[1])) -gt 4000 ]
+	done
+}
+
 @test "sixty connections that do all of that, on a good wire" {
 	slirp
 	fds=$(descriptors)

@@ -73,6 +73,15 @@ def server(portfile):
         f.write("%d %d\n" % (s.getsockname()[1], crowd.getsockname()[1]))
     os.rename(portfile + "~", portfile)
     threading.Thread(target=echo_crowd, args=(crowd,), daemon=True).start()
+    try:
+        six = socket.create_server(("::1", s.getsockname()[1]), family=socket.AF_INET6)
+        threading.Thread(target=take, args=(six,), daemon=True).start()
+    except OSError:
+        pass    # no IPv6 here, or the port is another's
+    take(s)
+
+
+def take(s):
     while True:
         c = s.accept()[0]
         threading.Thread(target=serve, args=(c,), daemon=True).start()
