@@ -54,18 +54,28 @@ tell(struct nic *n)
 
 /* -------------------------------------------------------------- reception */
 
+struct kept {				/* and then the frame */
+	uint32_t	len;
+	bool		work;
+	struct vnet_hdr	vnet;		/* if so */
+};
+
 static void
 keep(struct nic *n, const uint8_t *p, uint32_t len)
 {
+	struct kept k = { .len = len, .work = n->work };
+
 	if (!n->kept)
 		n->kept = malloc(KEPT_MAX);
-	if (!n->kept || n->kept_len + 4 + len > KEPT_MAX) {
+	if (!n->kept || n->kept_len + sizeof k + len > KEPT_MAX) {
 		n->rx_drop++;
 		return;
 	}
-	memcpy(n->kept + n->kept_len, &len, 4);
-	memcpy(n->kept + n->kept_len + 4, p, len);
-	n->kept_len += 4 + len;
+	if (n->work)
+		k.vnet = *n->work;
+	memcpy(n->kept + n->kept_len, &k, sizeof k);
+	memcpy(n->kept + n->kept_len + sizeof k, p, len);
+	n->kept_len += (uint32_t)sizeof k + len;
 }
 
 static bool
@@ -84,11 +94,16 @@ on_frames(void *arg, struct wire *w, struct frame *f, unsigned count)
 	struct nic *n = arg;
 	unsigned i;
 
-	for (i = 0; i < count; i++)
-		if (n->filters)
+	for (i = 0; i < count; i++) {
+		n->work = f[i].vnet;
+		if (n->work && !n->takes)
+			n->rx_drop++;	/* it was said too late */
+		else if (n->filters)
 			nic_filter(n, true, f[i].p, f[i].len);
 		else
 			nic_deliver(n, true, f[i].p, f[i].len);
+	}
+	n->work = NULL;
 	nic_delivered(n);
 }
 
@@ -125,14 +140,17 @@ nic_waiting(const struct nic *n)
 void
 nic_more(struct nic *n)
 {
-	uint32_t len;
+	struct kept k;
 
 	while (n->kept_at < n->kept_len) {
-		memcpy(&len, n->kept + n->kept_at, 4);
-		if (!give(n, n->kept + n->kept_at + 4, len))
+		memcpy(&k, n->kept + n->kept_at, sizeof k);
+		n->work = k.work ? &k.vnet : NULL;
+		if ((!k.work || n->takes) &&
+		    !give(n, n->kept + n->kept_at + sizeof k, k.len))
 			break;
-		n->kept_at += 4 + len;
+		n->kept_at += (uint32_t)sizeof k + k.len;
 	}
+	n->work = NULL;
 	if (n->kept_at && n->ops->rx_end && !n->stopped)
 		n->ops->rx_end(n->d);
 	if (n->kept_at < n->kept_len)
@@ -159,8 +177,29 @@ nic_run(struct nic *n)
 
 /* ------------------------------------------------------------ transmission */
 
+bool
+nic_offloads(const struct nic *n)
+{
+	return n->w && n->w->offload && !n->filters;
+}
+
+void
+nic_takes(struct nic *n, bool on)
+{
+	n->takes = on && n->vnet && !n->filters;
+	if (n->w)
+		wire_takes(n->w, n->takes);
+}
+
 void
 nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
+{
+	nic_send_vnet(n, NULL, iov, count, skip);
+}
+
+void
+nic_send_vnet(struct nic *n, const struct vnet_hdr *h, const struct iovec *iov,
+    unsigned count, size_t skip)
 {
 	struct iovec v[NIC_PIECES];
 	unsigned i, k = 0;
@@ -183,8 +222,8 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 	}
 	n->tx++;
 	n->tx_bytes += len;
-	if (k < WIRE_IOV && !n->filters) {
-		wire_send(n->w, v, (int)k);
+	if (k <= WIRE_PIECES && !n->filters) {
+		wire_send_vnet(n->w, h, v, (int)k);
 		return;
 	}
 	p = nic_room(n, len);
@@ -195,7 +234,7 @@ nic_send(struct nic *n, const struct iovec *iov, unsigned count, size_t skip)
 	if (n->filters)
 		nic_filter(n, false, p, (uint32_t)len);
 	else
-		wire_put(n->w, p, (uint32_t)len);
+		wire_send_vnet(n->w, h, &(struct iovec){ p, len }, 1);
 }
 
 uint8_t *
@@ -365,13 +404,13 @@ nic_open(struct nic *n, struct devctx *d, const char *model,
 		return 0;
 	if (name) {
 		if (!*d->part->dir || strchr(name, '/') ||
-		    (size_t)snprintf(path, sizeof path,
-		    "stream:%s/%s,reconnect=1", d->part->dir, name) >=
-		    sizeof path) {
+		    snprintf(path, sizeof path,
+		    "stream:%s/%s,reconnect=1%s", d->part->dir, name,
+		    n->vnet && *spec == 'p' && !n->filters ? ",offload" : "") >=
+		    (int)sizeof path) {
 			snprintf(why, whylen, "link=%s: no such part", spec);
 			return -1;
 		}
-		n->big = *spec == 'p';
 		spec = path;
 	}
 	if (plug(n, spec, why, whylen) < 0)

@@ -22,6 +22,7 @@
 #define NIC_PIECES	256		/* of one frame to send */
 
 struct wire;
+struct vnet_hdr;
 struct nic;
 struct pci_fn;
 
@@ -74,7 +75,11 @@ struct nic {
 	uint8_t		mac[6];		/* as in mac= */
 	struct nic	*next;
 	struct wire	*w;		/* NULL: no cable, or it is off */
-	bool		big;		/* the peer takes TCP segments of any size */
+	bool		vnet;		/* the card can leave work to others (set
+					 * before nic_open) */
+	bool		takes;		/* and do what others left, now */
+	const struct vnet_hdr *work;	/* left with the frame that rx() gets; NULL:
+					 * none.  Only while takes */
 	bool		trying;		/* since the start: the link counts as up */
 	bool		off;		/* set_link off */
 	bool		up;		/* what the card was told last */
@@ -101,6 +106,12 @@ bool	nic_link(const struct nic *);
  * longer than NIC_FRAME_MAX bytes, and all while the link is down, are dropped
  * and counted. */
 void	nic_send(struct nic *, const struct iovec *iov, unsigned n, size_t skip);
+/* The same with work left (switch/wire.h), only while nic_offloads(). */
+void	nic_send_vnet(struct nic *, const struct vnet_hdr *,
+	    const struct iovec *iov, unsigned n, size_t skip);
+bool	nic_offloads(const struct nic *);
+/* The card, which is `vnet`, takes frames with work left from now on, or does not. */
+void	nic_takes(struct nic *, bool);
 void	nic_flush(struct nic *);
 /* Room for a frame that the card puts together (at most NIC_FRAME_MAX + 256
  * bytes), valid until the next nic_room or nic_flush after it was sent. */

@@ -253,6 +253,16 @@ rx_end(struct devctx *d)
 		}
 }
 
+/* Frames that others left unfinished: if the driver asked for all kinds of them,
+ * and has the buffers. */
+static void
+takes(struct virtio *v)
+{
+	nic_takes(&net(v)->nic, virtio_has(v, F_GUEST_CSUM) &&
+	    virtio_has(v, F_GUEST_TSO4) && virtio_has(v, F_GUEST_TSO6) &&
+	    v->q[0].mask + 1u >= 2 * CHAINS_MAX);
+}
+
 static void
 kick(struct virtio *v, unsigned n)
 {
@@ -293,6 +303,7 @@ net_reset(struct virtio *v)
 	s->mode[RX_PROMISC] = 1;	/* until the driver says otherwise */
 	s->pairs = 1;
 	p->announce = false;
+	nic_takes(&p->nic, false);
 	p->merge.len = 0;
 	memset(p->flow, 0, sizeof p->flow);
 }
@@ -304,6 +315,7 @@ static const struct virtio_type type = {
 	.config = net_config,
 	.kick = kick,
 	.reset = net_reset,
+	.driver_ok = takes,
 };
 
 static void
@@ -363,6 +375,7 @@ init(struct devctx *d, char *why, size_t whylen)
 		    (uint64_t)o->gtso6 << F_GUEST_TSO6;
 	p->v.nq = o->queues * 2 + 1;
 	p->v.qsize = (uint16_t)o->rx_size;
+	p->nic.vnet = true;
 	if (nic_open(&p->nic, d, "virtio-net-pci", &o->nic, &nic_ops, why,
 	    whylen) < 0)
 		return -1;
@@ -397,6 +410,7 @@ run(struct devctx *d)
 
 	if (p->announce)
 		virtio_config_changed(&p->v);
+	takes(&p->v);
 	virtio_run(d);
 	nic_run(&p->nic);
 }

@@ -6,10 +6,12 @@
  *
  * A segment is merged if it follows in sequence and its headers differ in nothing
  * but length, number, checksum and PSH; a short one, or one with PSH, is the last.
- * Nothing waits beyond the frames that the wire hands over in one go.
+ * Nothing waits beyond the frames that the wire hands over in one go.  A frame whose
+ * sender left that to others is given on with its header.
  */
 #include <string.h>
 
+#include "../switch/wire.h"
 #include "vnet.h"
 
 enum { HDR_NEEDS_CSUM = 1, HDR_DATA_VALID = 2 };
@@ -158,6 +160,12 @@ vnet_receive(struct virtio *v, const uint8_t *f, uint32_t len)
 	uint8_t h[HDR] = { 0 };
 	struct nic_seg t = { 0 };
 
+	if (net(v)->nic.work) {			/* the driver's to do */
+		if (!vnet_merged(v))
+			return false;
+		memcpy(h, net(v)->nic.work, sizeof *net(v)->nic.work);
+		return vnet_deliver(v, h, f, len);
+	}
 	if (virtio_has(v, F_GUEST_CSUM) && look(f, len, &t))
 		h[0] = HDR_DATA_VALID;
 	if (m->len && t.data && follows(m, f, &t)) {

@@ -2,13 +2,13 @@
  * vnet-offload.c - what the virtio network device does for the driver with a
  * frame to send: checksum and segmentation (virtio 1.2, 5.1.6.2).
  *
- * The far end of a wire does not know the virtio-net header, so the card itself
- * computes and cuts; a peer that takes TCP segments of any size (vm-slirp as a
- * part of the machine) gets them whole.  Of the header only the offsets of the
+ * A peer that takes the header (vm-slirp as a part of the machine, a tap) gets
+ * the frame as it is.  For others the card itself computes and cuts.  Of the header only the offsets of the
  * checksum and the segment size are believed; the rest is read from the packet.
  */
 #include <string.h>
 
+#include "../switch/wire.h"
 #include "vnet.h"
 
 enum { HDR_NEEDS_CSUM = 1 };
@@ -83,6 +83,18 @@ segments(struct net_priv *p, const uint8_t *packet, unsigned len,
 	}
 }
 
+/* Is there nothing in the header that the peer could trip over? */
+static bool
+passes(struct virtio *v, const uint8_t *h, unsigned len)
+{
+	unsigned gso = h[1] & ~GSO_ECN;
+
+	return h[0] & HDR_NEEDS_CSUM && le16(h + 6) + le16(h + 8) + 2 <= len &&
+	    (!h[1] || (le16(h + 4) && le16(h + 2) < len &&
+	    ((gso == GSO_TCPV4 && virtio_has(v, F_HOST_TSO4)) ||
+	    (gso == GSO_TCPV6 && virtio_has(v, F_HOST_TSO6)))));
+}
+
 void
 vnet_send(struct virtio *v, const struct vq_elem *e)
 {
@@ -102,6 +114,10 @@ vnet_send(struct virtio *v, const struct vq_elem *e)
 		return;
 	}
 	len = (unsigned)e->out_len - HDR;
+	if (nic_offloads(&p->nic) && passes(v, h, len)) {
+		nic_send_vnet(&p->nic, (void *)h, e->iov, e->n_out, HDR);
+		return;
+	}
 	if (!h[1]) {				/* a checksum, no more */
 		f = nic_room(&p->nic, len);
 		iov_get(e->iov, e->n_out, HDR, f, len);
@@ -119,7 +135,5 @@ vnet_send(struct virtio *v, const struct vq_elem *e)
 		p->nic.tx_drop++;
 		return;
 	}
-	if (p->nic.big)				/* one segment of all */
-		g.mss = len - g.data;
 	segments(p, packet, len, &g);
 }

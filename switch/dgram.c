@@ -67,8 +67,7 @@ dgram_rx(struct wire *w)
 		}
 		if (our_own(w, &from[i]))
 			continue;
-		f[n].p = p + off;
-		f[n].len = msg[i].msg_len - off;
+		f[n] = (struct frame){ p + off, msg[i].msg_len - off };
 		w->rxb += f[n++].len;
 	}
 	w->rxp += n;
