@@ -1,6 +1,8 @@
 /*
  * fdb.c - the forwarding database: (MAC, VLAN) -> port, 4-way set-associative,
- * entries age by comparison, so nothing ever has to sweep it.
+ * entries age by comparison, so nothing ever has to sweep it.  It is much larger
+ * than asked for: a station that lost its place to others in its set would have
+ * its frames sent everywhere.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -33,11 +35,11 @@ int
 fdb_size(unsigned n)
 {
 	struct entry *new;
-	unsigned sets = 1;
+	unsigned sets = 1024;
 
 	if (n < 1 || n > 1 << 20)
 		return EINVAL;
-	while (sets * WAYS < n)
+	while (sets < 4 * n)
 		sets *= 2;
 	new = calloc(sets * WAYS, sizeof *new);
 	if (!new)

@@ -64,6 +64,24 @@ sw() {	# sw NAME OPTION...
 	[[ $output == *"1098 "* ]]
 }
 
+@test "a hundred stations keep their places: none of their frames go everywhere" {
+	sw a
+	{
+		for i in $(seq 100); do
+			printf 'send one ffffffffffff 0200%08x 0806 00\n' $((i * 2654435761 % 4294967296))
+		done
+		echo "count two 100 ffffffffffff"
+		for i in $(seq 100); do
+			printf 'send two 0200%08x 060000000002 0800 00\n' $((i * 2654435761 % 4294967296))
+		done
+		echo "count one 100 02"
+		echo "none three 02"
+	} >"$D/script"
+	run "$T/switch-frame" one="vde:$S/a" two="vde:$S/a" three="vde:$S/a" <"$D/script"
+	echo "$output"
+	[ "$output" = ok ]
+}
+
 @test "management: replies have vde_switch's numbers and layout" {
 	sw a
 	run mgmt "$S/a.m" port/create 40
