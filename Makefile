@@ -143,6 +143,17 @@ $(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
 $(B)/t/slirp-%: t/unit/slirp-%.c $(B)/libswitch.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libswitch.a $(LIBS_BASE)
+# all of vm-slirp, in a program that is its guests and its peers, too
+$(B)/t/slirp-main.o: slirp/vm-slirp.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Dmain=slirp_main -c -o $@ $<
+INSIDE	= $(B)/t/slirp-main.o $(filter-out %/vm-slirp.o,$(call obj,$(SLIRP_SRC))) \
+	  $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
+$(B)/t/slirp-inside: t/unit/slirp-inside.c $(wildcard t/unit/slirp-*.h) $(INSIDE)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes $(ALL_LDFLAGS) -I. -o $@ $< \
+	    $(INSIDE) $(LIBS_BASE)
+$(B)/t/slirp-fuzz: t/unit/slirp-gen.h
 $(B)/share/vm/version: share/version
 	@mkdir -p $(@D)
 	install -m 644 $< $@

@@ -55,6 +55,7 @@ stat_cmd(char *arg, char *why, size_t n)
 		{ "frames-dropped", cf.wire->drop }, { "bad", st.bad },
 		{ "tcp", tcp_count() }, { "tcp-opened", st.tcp_open },
 		{ "tcp-refused", st.tcp_refused }, { "tcp-full", st.tcp_full },
+		{ "tcp-evicted", st.tcp_evicted }, { "tcp-lost", st.tcp_lost },
 		{ "tcp-retransmits", st.tcp_rexmit }, { "udp", udp_count() },
 		{ "udp-opened", st.udp_open }, { "udp-full", st.udp_full },
 		{ "icmp-opened", st.icmp_open }, { "arp", st.arp },

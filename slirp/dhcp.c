@@ -45,15 +45,18 @@ find(const uint8_t *mac, bool make)
 			return &leases[i];
 	if (!make)
 		return NULL;
-	for (i = 0; i < MAX_LEASE; i++) {
-		if (!usable(i) || leases[i].taken)
+	for (i = 0; i < 2 * MAX_LEASE && !(old && i >= MAX_LEASE); i++) {
+		struct lease *l = &leases[i % MAX_LEASE];
+
+		/* declined ones the second time: they may be free by now */
+		if (!usable(i % MAX_LEASE) || (l->taken && i < MAX_LEASE))
 			continue;
-		if (!leases[i].used) {
-			old = &leases[i];
+		if (!l->used) {
+			old = l;
 			break;
 		}
-		if (!old || leases[i].seen < old->seen)
-			old = &leases[i];
+		if (!old || l->seen < old->seen)
+			old = l;
 	}
 	if (old) {
 		memset(old, 0, sizeof *old);
@@ -258,9 +261,10 @@ dhcp_input(struct pkt *k)
 	l = find(mac, o.type != RELEASE && o.type != DECLINE &&
 	    o.type != INFORM);
 	switch (o.type) {
-	case 0:
+	case 0:				/* BOOTP */
 	case DISCOVER:
 		answer = OFFER;
+		tcp_doubt(mac);
 		break;
 	case REQUEST:
 		answer = ACKN;

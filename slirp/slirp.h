@@ -43,7 +43,8 @@ struct config {
 extern struct config cf;
 
 struct stats {
-	uint64_t bad, tcp_open, tcp_refused, tcp_full, tcp_rexmit, udp_open,
+	uint64_t bad, tcp_open, tcp_refused, tcp_full, tcp_evicted, tcp_lost,
+	    tcp_rexmit, udp_open,
 	    udp_full, icmp_open, arp, dhcp, dns_own, frag, tftp;
 };
 extern struct stats st;
@@ -171,6 +172,8 @@ void	flows_print(void (*put)(const char *));
 int	tcp_accept(int fd, const ip *peer, uint16_t peerport, const ip *guest,
 	    uint16_t port);
 void	tcp_wake(void);			/* after each round of the loop */
+/* The guest with this address, or any, may have forgotten its connections. */
+void	tcp_doubt(const uint8_t mac[6]);
 
 /* ---- forward.c */
 /* hostfwd; given: on the command line */
@@ -221,6 +224,7 @@ int	control_ask(char *command, FILE *out);
 
 /* ---- vm-slirp.c */
 void	confine(void);			/* the porter and the sandbox, or exit */
+void	defaults(void);
 void	option(char *key_and_value);	/* exits 2 if it is bad */
 /* Exits 1 if something cannot be had.  revived: with what keep_memory() holds. */
 void	start(const char *wire, bool revived);

@@ -119,6 +119,17 @@ flush_pend(void)
 }
 
 void
+tcp_forget(const struct tcp *t)
+{
+	if (pend.t == t) {
+		pend.t = NULL;
+		pend.n = pend.bytes = 0;
+	}
+	if (acked == t)
+		acked = NULL;
+}
+
+void
 tcp_batch_end(void)
 {
 	flush_pend();
@@ -385,6 +396,7 @@ syn_state(struct tcp *t, struct pkt *k, uint32_t seq, uint32_t ack,
 				tcp_rst_for(k);
 			return;
 		}
+		t->irs = seq;
 		t->rcv_nxt = t->rcv_adv = seq + 1;
 		tcp_options(t, k->l4, hl);
 		t->snd_una = ack;
@@ -410,6 +422,16 @@ syn_state(struct tcp *t, struct pkt *k, uint32_t seq, uint32_t ack,
 	tcp_established(t);
 }
 
+/* A SYN where there is a connection: is it the first of another one?  From the
+ * guest's own station, so this is no blind attack (RFC 5961, 4). */
+static bool
+another(const struct tcp *t, const struct pkt *k, uint8_t flags, uint32_t seq)
+{
+	return (flags & (SYN | ACK | RST | FIN)) == SYN &&
+	    t->state != T_SYN_SENT && (t->state == T_LINGER ||
+	    (seq != t->irs && !memcmp(t->mac, k->mac, 6)));
+}
+
 void
 tcp_input(struct pkt *k)
 {
@@ -427,15 +449,14 @@ tcp_input(struct pkt *k)
 	}
 	len = k->len - hl;
 	t = tcp_find(&k->src, sp, &k->dst, dp);
+	if (t && another(t, k, flags, seq)) {
+		tcp_abort(t);		/* the port is used again */
+		t = NULL;
+	}
 	if (t && t->state == T_LINGER) {
-		if (flags & SYN && !(flags & ACK)) {
-			tcp_free(t);	/* the port is used again */
-			t = NULL;
-		} else {
-			if (!(flags & RST) && flags & FIN)
-				tcp_ack(t);
-			return;
-		}
+		if (!(flags & RST) && flags & FIN)
+			tcp_ack(t);
+		return;
 	}
 	if (!t) {
 		if ((flags & (SYN | ACK | RST | FIN)) == SYN)
@@ -445,6 +466,8 @@ tcp_input(struct pkt *k)
 		return;
 	}
 	memcpy(t->mac, k->mac, 6);
+	tcp_used(t);
+	t->doubt = 0;
 	if (t->state != T_OPEN) {
 		syn_state(t, k, seq, ack, flags, hl);
 		if (t->state != T_OPEN || flags & SYN)

@@ -127,6 +127,13 @@ tcp_ack(struct tcp *t)
 	segment(t, o, t->snd_max, ACK, 20 + reass_sack(t, o + 20), 0);
 }
 
+/* From before what is acknowledged: RFC 9293 3.8.4. */
+void
+tcp_probe(struct tcp *t)
+{
+	segment(t, out_at(0, !is4(&t->guest)), t->snd_una - 1, ACK, 20, 0);
+}
+
 void
 tcp_rst(struct tcp *t)
 {
@@ -234,9 +241,11 @@ send_fin(struct tcp *t)
 void
 tcp_arm(struct tcp *t)
 {
+	int64_t wait = t->rto << (t->tries < 6 ? t->tries : 6);
+
 	if (t->snd_max != t->snd_una || t->probing)
-		timer_set(&t->timer, loop_now + (t->rto << (t->tries < 6 ?
-		    t->tries : 6)));
+		timer_set(&t->timer, loop_now + (wait < RTO_MAX ? wait :
+		    RTO_MAX));
 	else
 		timer_set(&t->timer, 0);
 }
@@ -279,6 +288,7 @@ burst(struct tcp *t, uint32_t max)
 		return 0;
 	}
 	end = seq + got;
+	tcp_used(t);
 	for (i = 0; sent < (uint32_t)got; i++) {
 		len = got - sent < seg ? got - sent : seg;
 		segment(t, (uint8_t *)iov[i].iov_base - 20, seq + sent,
@@ -419,6 +429,10 @@ tcp_timeout(struct timer *timer)
 		tcp_free(t);
 		return;
 	case T_CONNECT:
+		if (loop_now - t->used < PATIENCE)
+			timer_set(timer, t->used + PATIENCE);
+		else
+			tcp_abort(t);	/* the guest gave up */
 		return;
 	case T_SYN_SENT:
 		if (!nb_get(&t->guest, t->mac)) {
@@ -439,13 +453,12 @@ tcp_timeout(struct timer *timer)
 			tcp_syn(t);
 		return;
 	}
-	if (++t->tries > TRIES && !t->probing) {
+	/* an answer to a probe, even of no room, begins anew */
+	if (++t->tries > TRIES) {
 		tcp_rst(t);
 		tcp_abort(t);
 		return;
 	}
-	if (t->tries > TRIES)
-		t->tries = TRIES;	/* probes go on for ever */
 	t->timed_at = 0;
 	if (t->probing) {
 		/* one byte beyond the window */

@@ -13,11 +13,16 @@
 #include "tcp.h"
 
 #define NHASH	32768
+#define IDLE	(5 * SEC)		/* in use until then */
+#define DOUBTS	30			/* seconds */
+#define SWEEP	(60 * SEC)
+#define LONG	(7200 * SEC)		/* RFC 9293, 3.8.4 */
 
 static struct tcp *pool, *freelist, *hash[NHASH], *stalled;
 static unsigned npool;			/* so many were ever used */
 static unsigned ntcp;
-static struct timer stall_timer;
+static TAILQ_HEAD(, tcp) idle = TAILQ_HEAD_INITIALIZER(idle);
+static struct timer stall_timer, sweep_timer;
 static bool have_peek_off = true;
 
 unsigned
@@ -44,11 +49,39 @@ tcp_find(const ip *g, uint16_t gp, const ip *f, uint16_t fp)
 	return NULL;
 }
 
+void
+tcp_used(struct tcp *t)
+{
+	t->used = loop_now;
+	if (TAILQ_NEXT(t, idle)) {
+		TAILQ_REMOVE(&idle, t, idle);
+		TAILQ_INSERT_TAIL(&idle, t, idle);
+	}
+}
+
+/* Room for one more; false: all are in use. */
+static bool
+evict(void)
+{
+	struct tcp *t = TAILQ_FIRST(&idle);
+
+	if (!t || loop_now - t->used < IDLE)
+		return false;
+	st.tcp_evicted++;
+	if (t->state != T_LINGER)
+		tcp_rst(t);
+	tcp_abort(t);
+	return true;
+}
+
 struct tcp *
 tcp_new(const ip *g, uint16_t gp, const ip *f, uint16_t fp)
 {
-	struct tcp *t = freelist, **c = chain(g, gp, f, fp);
+	struct tcp *t, **c = chain(g, gp, f, fp);
 
+	if (!freelist && npool == cf.maxflows)
+		evict();
+	t = freelist;
 	if (t) {
 		freelist = t->next;
 	} else if (npool < cf.maxflows) {
@@ -72,7 +105,11 @@ tcp_new(const ip *g, uint16_t gp, const ip *f, uint16_t fp)
 	t->iss = t->snd_una = t->snd_nxt = t->snd_max = random32();
 	t->next = *c;
 	*c = t;
+	TAILQ_INSERT_TAIL(&idle, t, idle);
+	t->used = loop_now;
 	ntcp++;
+	if (!sweep_timer.slot)
+		timer_set(&sweep_timer, loop_now + SWEEP);
 	return t;
 }
 
@@ -98,6 +135,8 @@ tcp_free(struct tcp *t)
 		close(t->ev.fd);
 		t->ev.fd = -1;
 	}
+	TAILQ_REMOVE(&idle, t, idle);
+	tcp_forget(t);
 	reass_free(t);
 	timer_set(&t->timer, 0);
 	t->state = T_FREE;
@@ -171,6 +210,50 @@ tcp_wake(void)
 	if (was && !busy && stalled)
 		unstall();
 	was = wire_busy(cf.wire);
+}
+
+void
+tcp_doubt(const uint8_t mac[6])
+{
+	struct tcp *t;
+
+	TAILQ_FOREACH(t, &idle, idle) {
+		if (t->state != T_OPEN || (mac && memcmp(t->mac, mac, 6)))
+			continue;
+		t->doubt = DOUBTS;
+		timer_set(&sweep_timer, loop_now + SEC);
+	}
+}
+
+/*
+ * Once a second while there is a doubt, else now and then: whose guest has said
+ * nothing for long, or not for a minute when all that was missing is its end.  It is
+ * asked after one second, two, four and so on, as a guest that boots is slow.
+ */
+static void
+sweep(struct timer *timer)
+{
+	struct tcp *t, *next;
+	unsigned n;
+	bool any = false;
+
+	TAILQ_FOREACH_SAFE(t, &idle, idle, next) {
+		if (t->state != T_OPEN || (!t->doubt && loop_now - t->used <
+		    (t->fin_acked ? SWEEP : LONG)))
+			continue;
+		any = true;
+		if (!t->doubt)
+			t->doubt = DOUBTS;
+		n = DOUBTS - --t->doubt;
+		if (!t->doubt) {
+			st.tcp_lost++;
+			tcp_abort(t);
+		} else if (!(n & (n - 1))) {
+			tcp_probe(t);
+		}
+	}
+	if (ntcp)
+		timer_set(timer, loop_now + (any ? SEC : SWEEP));
 }
 
 void
@@ -268,8 +351,11 @@ tcp_connect(struct pkt *k, uint16_t sp, uint16_t dp)
 		}
 		fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC |
 		    SOCK_NONBLOCK, 0);
-		if (fd < 0)
+		if (fd < 0) {
+			if (errno == EMFILE || errno == ENFILE)
+				evict();
 			return;		/* out of descriptors: SYN again */
+		}
 		if (connect(fd, (void *)&ss, sl) == 0) {
 			busy = false;
 		} else if (errno != EINPROGRESS) {
@@ -293,7 +379,8 @@ tcp_connect(struct pkt *k, uint16_t sp, uint16_t dp)
 	st.tcp_open++;
 	memcpy(t->mac, k->mac, 6);
 	t->state = T_CONNECT;
-	t->rcv_nxt = t->rcv_adv = get32(h + 4) + 1;
+	t->irs = get32(h + 4);
+	t->rcv_nxt = t->rcv_adv = t->irs + 1;
 	t->snd_wnd = t->max_wnd = get16(h + 14);
 	tcp_options(t, h, (h[12] >> 4) * 4);
 	if (watch(t, fd) < 0) {
@@ -304,6 +391,8 @@ tcp_connect(struct pkt *k, uint16_t sp, uint16_t dp)
 	}
 	if (!busy)
 		connected(t);
+	else
+		timer_set(&t->timer, loop_now + PATIENCE);
 }
 
 int
@@ -339,6 +428,7 @@ tcp_start(void)
 		abort();
 	reass_start();
 	stall_timer = (struct timer){ 0, stall_tick, NULL };
+	sweep_timer = (struct timer){ 0, sweep, NULL };
 	have_peek_off = !getenv("SLUICE_NO_PEEK_OFF");
 }
 

@@ -10,6 +10,12 @@
  *
  *	guest -> host:	tcp-input.c, rcv_*	host -> guest:	tcp-output.c, snd_*
  *
+ * A guest may have been reset and know nothing of its connections.  When it asks for
+ * an address anew, or its cable was out, they are asked for a sign of life
+ * (RFC 9293 3.8.4), and go if there is none, as do idle ones; a SYN in the place of one replaces it.
+ * When the table is full the connection that was idle for longest goes, unless all
+ * are in use.
+ *
  * A connection is opened towards the guest only when the host's side stands,
  * and refused there when it is refused here.  Only segments from the guest
  * that come before their turn are kept, in a common pool (tcp-reass.c).
@@ -17,6 +23,7 @@
 #ifndef TCP_H
 #define TCP_H
 
+#include <bsd/sys/queue.h>
 #include "slirp.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, PSH = 8, ACK = 16 };
@@ -41,10 +48,13 @@ struct tcp {
 	struct timer	timer;		/* retransmit, persist, linger, SYN */
 	struct tcp	*next;		/* hash chain, free list */
 	struct tcp	*stall_next;
+	TAILQ_ENTRY(tcp) idle;		/* the idlest first */
+	int64_t		used;		/* when a segment came, or data went */
 	ip		guest, far;
 	uint16_t	gport, fport;
 	uint8_t		mac[6];
 	uint8_t		state, tries;
+	uint8_t		doubt;		/* signs of life asked for, to come */
 	bool		peek_off, unixfd;
 	bool		stalled;	/* on the list for tcp_wake */
 	bool		readable;	/* the host socket may have more */
@@ -58,7 +68,7 @@ struct tcp {
 	uint8_t		gscale, scale;	/* window scale: guest's, ours */
 	uint16_t	mss;		/* towards the guest */
 	/* towards us */
-	uint32_t	rcv_nxt, rcv_adv, last_wnd;
+	uint32_t	irs, rcv_nxt, rcv_adv, last_wnd;
 	/* towards the guest */
 	uint32_t	iss, snd_una, snd_nxt, snd_max, snd_wnd, max_wnd;
 	uint32_t	cwnd, ssthresh, recover, dupacks;
@@ -76,9 +86,10 @@ struct tcp {
 #define SEQ_LT(a, b)	((int32_t)((a) - (b)) < 0)
 #define SEQ_LE(a, b)	((int32_t)((a) - (b)) <= 0)
 #define RTO_MIN		(200 * MSEC)
-#define RTO_MAX		(30 * SEC)
+#define RTO_MAX		(60 * SEC)	/* RFC 6298, 2.5 */
 #define OUR_SCALE	8
 #define TRIES		10
+#define PATIENCE	(75 * SEC)	/* between two SYNs of a guest */
 
 /* ---- tcp-socket.c */
 struct tcp *tcp_find(const ip *guest, uint16_t gp, const ip *far, uint16_t fp);
@@ -88,7 +99,10 @@ void	tcp_abort(struct tcp *);	/* RST to the host, freed */
 void	tcp_connect(struct pkt *, uint16_t sp, uint16_t dp);
 void	tcp_established(struct tcp *);
 void	tcp_stall(struct tcp *);	/* look again in a millisecond */
-/* ---- tcp-input.c: MSS and scale from a SYN's header of hl bytes */
+void	tcp_used(struct tcp *);		/* it is not idle */
+/* ---- tcp-input.c: nothing more is owed to it in this batch */
+void	tcp_forget(const struct tcp *);
+/* MSS and scale from a SYN's header of hl bytes */
 void	tcp_options(struct tcp *, const uint8_t *h, unsigned hl);
 /* ---- tcp-reass.c */
 void	reass_start(void);
@@ -100,6 +114,7 @@ unsigned reass_sack(struct tcp *, uint8_t *o);
 /* ---- tcp-output.c */
 void	tcp_syn(struct tcp *);		/* SYN or SYN-ACK by state */
 void	tcp_ack(struct tcp *);
+void	tcp_probe(struct tcp *);	/* must be answered */
 void	tcp_push(struct tcp *);		/* send what may be sent */
 void	tcp_rst_for(struct pkt *);	/* answer to a segment of nobody */
 void	tcp_rst(struct tcp *);		/* RST to the guest, not freed */

@@ -16,6 +16,7 @@
 #include "slirp.h"
 
 #define NTFTP	16
+#define IDLE	(60 * SEC)
 
 static struct tftp {
 	int	fd;		/* -1: free */
@@ -26,6 +27,30 @@ static struct tftp {
 	int64_t	last;
 } ses[NTFTP];
 static int dirfd_ = -1;
+
+static void
+drop(struct tftp *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
+}
+
+static void
+age(struct timer *timer)
+{
+	bool any = false;
+
+	for (struct tftp *t = ses; t < ses + NTFTP; t++)
+		if (t->fd >= 0 && loop_now - t->last >= IDLE)
+			drop(t);
+		else if (t->fd >= 0)
+			any = true;
+	if (any)
+		timer_set(timer, loop_now + IDLE);
+}
+
+static struct timer ager = { 0, age, NULL };
 
 static void
 error(struct pkt *k, unsigned code, const char *text)
@@ -70,11 +95,7 @@ static struct tftp *
 session(struct pkt *k, bool make)
 {
 	struct tftp *t, *old = NULL;
-	static bool init;
 
-	for (t = ses; !init && t < ses + NTFTP; t++)
-		t->fd = -1;
-	init = true;
 	for (t = ses; t < ses + NTFTP; t++) {
 		if (t->fd >= 0 && t->port == get16(k->l4) &&
 		    ipeq(&t->guest, &k->src))
@@ -85,8 +106,7 @@ session(struct pkt *k, bool make)
 	}
 	if (!make)
 		return NULL;
-	if (old->fd >= 0)
-		close(old->fd);
+	drop(old);
 	*old = (struct tftp){ -1, k->src, get16(k->l4), 512, 0,
 	    loop_now };
 	return old;
@@ -112,19 +132,19 @@ request(struct pkt *k, const uint8_t *p, const uint8_t *end)
 	while (*name == '/')
 		name++;
 	t = session(k, true);
-	if (t->fd >= 0)
-		close(t->fd);
+	drop(t);
+	t->last = loop_now;
 	t->blk = 512;
 	t->acked = 0;
 	t->fd = syscall(SYS_openat2, dirfd_, name, &how, sizeof how);
 	if (t->fd < 0 || fstat(t->fd, &sb) < 0 || !S_ISREG(sb.st_mode)) {
-		if (t->fd >= 0)
-			close(t->fd);
-		t->fd = -1;
+		drop(t);
 		error(k, 1, "File not found");
 		return;
 	}
 	st.tftp++;
+	if (!ager.slot)
+		timer_set(&ager, loop_now + IDLE);
 	while ((o = word(&p, end)) && (v = word(&p, end)) && al < 64) {
 		x = strtol(v, NULL, 10);
 		n = 0;
@@ -182,19 +202,15 @@ tftp_input(struct pkt *k)
 			n += 0x10000;
 		t->acked = n;
 		t->last = loop_now;
-		if (n >= size) {
-			close(t->fd);
-			t->fd = -1;
-		} else {
+		if (n >= size)
+			drop(t);
+		else
 			block(k, t, n + 1);
-		}
 		break;
 	case 5:
 		t = session(k, false);
-		if (t) {
-			close(t->fd);
-			t->fd = -1;
-		}
+		if (t)
+			drop(t);
 		break;
 	}
 }
@@ -202,6 +218,8 @@ tftp_input(struct pkt *k)
 int
 tftp_start(void)
 {
+	for (struct tftp *t = ses; t < ses + NTFTP; t++)
+		t->fd = -1;
 	if (cf.tftp)
 		dirfd_ = open(cf.tftp, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return cf.tftp && dirfd_ < 0 ? -1 : 0;

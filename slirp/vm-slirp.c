@@ -194,6 +194,13 @@ settle(void)
 	memcpy(cf.dnsmac, m, 6);
 }
 
+/* The cable is in again. */
+static void
+back(void *arg, struct wire *w)
+{
+	tcp_doubt(NULL);
+}
+
 static void
 lost(void *arg, struct wire *w)
 {
@@ -201,7 +208,7 @@ lost(void *arg, struct wire *w)
 		loop_quit = true;
 }
 
-static void
+void
 defaults(void)
 {
 	cf.v4 = cf.v6 = cf.loopback = true;
@@ -231,6 +238,7 @@ start(const char *wire, bool revived)
 		errx(1, "%s", why);
 	signal(SIGCHLD, SIG_IGN);	/* the porter, and its commands */
 	cf.wire->gone = lost;
+	cf.wire->back = back;
 	wire_takes(cf.wire, true);
 	if (tftp_start() < 0)
 		err(1, "tftp=%s", cf.tftp);

@@ -19,7 +19,7 @@ static int round_n;
 static struct timer **heap;
 static unsigned nheap, heap_room;
 
-int64_t loop_now;
+int64_t loop_now, loop_ahead;
 volatile bool loop_quit;
 
 int64_t
@@ -28,7 +28,7 @@ mono(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * SEC + ts.tv_nsec;
+	return ts.tv_sec * SEC + ts.tv_nsec + loop_ahead;
 }
 
 void

@@ -41,6 +41,7 @@ struct timer {
 };
 void	timer_set(struct timer *, int64_t at);	/* arms or moves; 0 disarms */
 int64_t	mono(void);			/* CLOCK_MONOTONIC ns */
+extern int64_t loop_ahead;		/* added to that: a test's clock */
 extern int64_t loop_now;		/* mono() of this round of the loop */
 void	loop_init(void);
 int	loop_timers(unsigned n);	/* room for n more; 0 or -1 */

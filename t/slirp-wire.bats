@@ -88,6 +88,32 @@ teardown() { net_teardown; }
 	[ "$status" -eq 0 ]
 }
 
+# inside WHAT...: all of vm-slirp in one program with its guests and peers
+inside() {
+	make -s build/t/slirp-inside >&2
+	run timeout -k 5 900 build/t/slirp-inside "$@"
+	echo "$output"
+	[ "$status" -ne 77 ] || skip "no network of its own"
+	[ "$status" -eq 0 ]
+	[ "${lines[-1]}" = ok ]
+}
+
+@test "connections that their guest forgot go; a full table gives up the idlest" {
+	inside rules
+}
+
+# SLIRP_EVENTS=1000000 for a long one
+@test "guests and peers that do anything, in all states: nothing is left of it" {
+	inside frames 1 "${SLIRP_EVENTS:-30000}"
+	inside peers 2 "${SLIRP_EVENTS:-30000}"
+	inside peers 3 "${SLIRP_EVENTS:-30000}"
+}
+
+# SLIRP_HOURS=24 for a long one
+@test "hours of stations that come and go: memory and descriptors do not grow" {
+	inside day 1 "${SLIRP_HOURS:-3}"
+}
+
 # slow_guest SACK: fetches a megabyte, and looks at nothing for a while at each
 # fifth of it; prints the sum, and the segments it had already
 slow_guest() {
