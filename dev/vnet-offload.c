@@ -3,8 +3,9 @@
  * frame to send: checksum and segmentation (virtio 1.2, 5.1.6.2).
  *
  * A peer that takes the header (vm-slirp as a part of the machine, a tap) gets
- * the frame as it is.  For others the card itself computes and cuts.  Of the header only the offsets of the
- * checksum and the segment size are believed; the rest is read from the packet.
+ * the frame as it is.  For others the card itself computes and cuts.  Of the header
+ * only the offsets of the checksum and the segment size are believed; the rest is
+ * read from the packet.
  */
 #include <string.h>
 

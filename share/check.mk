@@ -36,11 +36,15 @@ bench:
 	@t/bench/kernels.sh
 	@t/bench/programs.sh
 	@t/bench/smp.sh
+	@t/bench/net.sh
 
 # One static program that runs on the host and in any Linux guest; its results
 # must not depend on who compiled it how, so CFLAGS are not the user's.  No
 # function of up to 1 KiB lies on two pages: by chance that can cost a lot.
 KERNELS	= $(addprefix t/bench/,kernels.c int.c mem.c code.c fp.c sys.c)
+$(B)/bench/netload: t/bench/netload.c
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(WARN) $(WERROR) -D_GNU_SOURCE -O2 -static -o $@ $<
 $(B)/bench/kernels: $(KERNELS) t/bench/kernels.h
 	@mkdir -p $(@D)
 	$(CC) -std=gnu11 $(WARN) $(WERROR) -D_GNU_SOURCE -O2 -ffp-contract=off \

@@ -12,9 +12,9 @@
  *
  * A guest may have been reset and know nothing of its connections.  When it asks for
  * an address anew, or its cable was out, they are asked for a sign of life
- * (RFC 9293 3.8.4), and go if there is none, as do idle ones; a SYN in the place of one replaces it.
- * When the table is full the connection that was idle for longest goes, unless all
- * are in use.
+ * (RFC 9293 3.8.4), and go if there is none, as do idle ones; a SYN in the place
+ * of one replaces it.  When the table is full the connection that was idle for
+ * longest goes, unless all are in use.
  *
  * A connection is opened towards the guest only when the host's side stands,
  * and refused there when it is refused here.  Only segments from the guest

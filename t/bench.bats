@@ -54,6 +54,18 @@ teardown() {
 for l in sys.stdin: assert json.loads(l)["ours"] > 0' <build/bench/kernels.json
 }
 
+@test "net.sh: a table and JSON of a namespace behind vm-slirp" {
+	[ -c /dev/net/tun ] || skip "no /dev/net/tun"
+	ip netns add "probe$$" 2>/dev/null || skip "no network namespaces here"
+	ip netns del "probe$$"
+	run t/bench/net.sh -n 1 -k nat -s 20
+	[ "$status" -eq 0 ] || { echo "$output"; false; }
+	for w in up down rr conn; do
+		printf '%s\n' "$output" | grep -E "^nat-1500-$w +(Gb/s|us|/s)( +[0-9.]+) +([0-9.]+|-) "
+	done
+	[ "$(grep -c '^{"network":.*}$' build/bench/net.json)" -eq 8 ]
+}
+
 @test "table: medians, ratios, means; a wrong result is a failure" {
 	tmp=$BATS_TEST_TMPDIR
 	sums() {

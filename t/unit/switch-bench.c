@@ -1,7 +1,8 @@
 /* links: switch */
 /*
- * switch-bench DIR SIZE SECONDS [PAIRS]: frames a second through a VDE switch,
- * from one plug to another; several pairs share the time.  Prints one number.
+ * switch-bench DIR SIZE SECONDS [PAIRS [PID]]: frames a second through a VDE switch,
+ * from one plug to another; several pairs share the time.  Prints that, and the CPU
+ * seconds that process PID used meanwhile.
  */
 #include <err.h>
 #include <signal.h>
@@ -29,6 +30,22 @@ addr(uint8_t *p, unsigned i)
 	p[5] = i;
 }
 
+static double
+cpu(const char *pid)
+{
+	unsigned long long ns = 0;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%s/schedstat", pid);
+	f = fopen(path, "r");
+	if (f && fscanf(f, "%llu", &ns) != 1)
+		ns = 0;
+	if (f)
+		fclose(f);
+	return ns / 1e9;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -37,6 +54,7 @@ main(int argc, char **argv)
 	struct wire *w;
 	int64_t end, secs;
 	pid_t pid[128];
+	double used;
 	uint64_t sum = 0;
 
 	if (argc < 4)
@@ -75,15 +93,17 @@ main(int argc, char **argv)
 	usleep(500000);
 	for (i = 0; i < pairs; i++)
 		got[i] = 0;
+	used = argc > 5 ? cpu(argv[5]) : 0;
 	end = mono() + secs * SEC;
 	while (mono() < end)
 		usleep(10000);
 	for (i = 0; i < pairs; i++)
 		sum += got[i];
+	used = argc > 5 ? cpu(argv[5]) - used : 0;
 	for (i = 0; i < 2 * pairs; i++)
 		kill(pid[i], SIGKILL);
 	while (wait(NULL) > 0)
 		;
-	printf("%llu\n", (unsigned long long)(sum / secs));
+	printf("%llu %.6f\n", (unsigned long long)(sum / secs), used);
 	return 0;
 }
