@@ -136,6 +136,14 @@ $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a
 	$(link) -lm $(LIBS_BASE)
 $(BIN)/vm-switch: $(B)/switch/part.o $(LIBBUS) $(LIBMEM)
+# all of vm-switch but its main() and the part
+$(B)/t/switch-main.o: switch/vm-switch.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Dmain=switch_main -c -o $@ $<
+$(B)/t/switch-fuzz: t/unit/switch-fuzz.c t/unit/slirp-gen.h $(B)/t/switch-main.o \
+    $(B)/switch/part.o $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $(filter %.c %.o %.a,$^) $(LIBS_BASE) -lm
 # the network tests' tools stand on libswitch alone
 $(B)/t/switch-%: t/unit/switch-%.c $(B)/libswitch.a
 	@mkdir -p $(@D)

@@ -289,3 +289,15 @@ sw() {	# sw NAME OPTION...
 	echo "$output"
 	[ "$output" = ok ]
 }
+
+# SWITCH_EVENTS=1000000 for a long one
+@test "stations, plugs and managers that do anything: nothing is left of it" {
+	make -s build/t/switch-fuzz >&2
+	mkdir "$S/f"
+	cd "$S/f"
+	run timeout -k 5 900 "$T/switch-fuzz" 7 "${SWITCH_EVENTS:-30000}" "$S/f"
+	echo "$output"
+	[ "$status" -eq 0 ]
+	[ "${lines[-1]}" = ok ]
+	[ -z "$(ls "$S/f")" ]
+}
