@@ -349,3 +349,27 @@ every_way() {
 	[ "$output" = "vm-run: -user-data: there is no user network" ]
 	[ "$status" -eq 2 ]
 }
+
+@test "a guest is reset: its connections go when it has asked for its address again" {
+	kernel= words=
+	python3 - "$T/port" >"$T/peer" <<-'P' 3>&- 4>&- &
+	import os, socket, sys
+	s = socket.create_server(("127.0.0.1", 0))
+	open(sys.argv[1] + "~", "w").write(str(s.getsockname()[1]))
+	os.rename(sys.argv[1] + "~", sys.argv[1])
+	a = s.accept()[0]
+	a.sendall(b"first\n")
+	b = s.accept()[0]
+	b.sendall(b"second\n")
+	a.settimeout(50)
+	try:
+	    print("ended" if a.recv(1) == b"" else "said something", flush=True)
+	except ConnectionResetError:
+	    print("reset", flush=True)
+	P
+	started="$started $!"
+	until_true test -s "$T/port"
+	machine again "$up; mkfifo /in; (sleep 1000 >/in) & nc 10.0.2.2 $(cat "$T/port") </in >/out & n=0; until grep . /out; do usleep 50000; done; grep -q first /out && reboot -f; sleep 1000"
+	until_true says again second
+	until_true grep -qx reset "$T/peer"
+}
