@@ -13,6 +13,7 @@
  * checks and merging of received ones too (vnet-merge.c).
  *
  * #syscalls epoll_create1 epoll_ctl epoll_pwait2 epoll_pwait recvmmsg sendmmsg
+ * #syscalls ioctl
  */
 #include <errno.h>
 #include <stdio.h>

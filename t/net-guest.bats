@@ -382,18 +382,23 @@ leases() {
 		    socket.SCM_RIGHTS, array.array("i", [t]))])
 	P
 	chmod +x "$T/up" "$T/down" "$T/helper"
+	serve 0.0.0.0
 	initramfs <<-X
 		ip addr add 10.9.9.2/24 dev eth0
 		ip link set eth0 up
 		n=0
 		until ping -c 1 -W 1 10.9.9.1; do [ \$((n += 1)) -lt 20 ] || break; done
+		wget -q -O - http://10.9.9.1:$port/big | sha256sum
 	X
+	sum=$(sha256sum <"$T/www/big")
+	export VM_SANDBOX=kill
 	boot -kernel "$guest/vmlinuz" -initrd "$initrd" -nic \
 		"tap,ifname=lab0,script=$T/up,downscript=$T/down" -- quiet \
 		"vm.run=\"sh /run.sh\""
 	echo "$output"
 	[ "$status" -eq 0 ]
 	seen "1 packets received"
+	seen "$sum"
 	down() { [ "$(cat "$T/log")" = "$(printf 'up lab0\ndown  lab0')" ]; }
 	until_true down
 	boot -kernel "$guest/vmlinuz" -initrd "$initrd" -nic \
