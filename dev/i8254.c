@@ -8,12 +8,15 @@
  * interrupt line 0; a host timer is armed for its rising edges only, because
  * nothing can see the falling ones (the line is edge-triggered).  A new count
  * in modes 2 and 3 takes effect at once, not at the end of the period.
+ * Periodic edges that went by while the host ran something else are made up for,
+ * four times as fast as they should have come, up to a second's: guests count them.
  * Counter 1 was the DRAM refresh; its trace is bit 4 of port 0x61.
  */
 #include "intc.h"
 
 #define HZ	1193182u
 #define NS	1000000000ll
+#define OWED_MIN	64	/* shorter periods are not made up for */
 
 struct counter {
 	int64_t		start;		/* clock (ticks) of the load */
@@ -34,6 +37,8 @@ struct i8254_st {
 	struct counter	c[3];
 	uint8_t		port61;		/* bits 0-3 as written */
 	uint8_t		out0;		/* line 0 as driven */
+	int64_t		edges;		/* of counter 0 since its start: gone by, */
+	uint32_t	owed;		/* and of those, not driven yet */
 };
 #define CF(i, m) { #i "." #m, offsetof(struct i8254_st, c[i].m), \
 	sizeof(((struct counter *)0)->m), 1, false }
@@ -44,7 +49,7 @@ struct i8254_st {
 
 static const struct field fields[] = {
 	CFS(0), CFS(1), CFS(2), FIELD(i8254_st, port61), FIELD(i8254_st, out0),
-	FIELD_END
+	FIELD(i8254_st, edges), FIELD(i8254_st, owed), FIELD_END
 };
 
 struct i8254_priv {
@@ -168,7 +173,9 @@ arm(struct devctx *d)
 				next = c->start + c->count;
 			break;
 		case 2: case 3:
-			next = c->start + (e / c->count + 1) * c->count;
+			next = c->start + (s->edges + 1) * c->count;
+			if (s->owed && next > now + c->count / 4)
+				next = now + c->count / 4;
 			break;
 		case 4: case 5:
 			if (e <= c->count)
@@ -178,11 +185,37 @@ arm(struct devctx *d)
 	dev_timer(d, 0, next < 0 ? -1 : ticks_ns(next), fired);
 }
 
+/* One edge of modes 2 and 3, if there is one. */
+static bool
+periodic_edge(struct i8254_st *s, int64_t now)
+{
+	struct counter *c = &s->c[0];
+	int64_t n = elapsed(c, now) / c->count;
+
+	if (n > s->edges) {
+		s->owed += (uint32_t)(n - s->edges < HZ ? n - s->edges : HZ);
+		s->edges = n;
+	}
+	if (s->owed > 1 && c->count < OWED_MIN)
+		s->owed = 1;
+	if (s->owed > HZ / c->count + 1)
+		s->owed = HZ / c->count + 1;
+	if (!s->owed)
+		return false;
+	s->owed--;
+	return true;
+}
+
 static void
 fired(struct devctx *d)
 {
 	struct i8254_st *s = d->st;
 
+	if ((s->c[0].mode == 2 || s->c[0].mode == 3) && counts(&s->c[0]) &&
+	    !periodic_edge(s, ticks(d))) {
+		arm(d);			/* early */
+		return;
+	}
 	if (s->c[0].mode != 0)
 		drive(d, 0);
 	else if (!output(&s->c[0], ticks(d))) {
@@ -201,6 +234,8 @@ changed(struct devctx *d, unsigned n)
 
 	if (n != 0)
 		return;
+	s->edges = elapsed(&s->c[0], ticks(d)) / s->c[0].count;
+	s->owed = 0;
 	drive(d, output(&s->c[0], ticks(d)));
 	arm(d);
 }

@@ -677,6 +677,19 @@ test_i8254(void)
 	IS(rises[0], 1);
 	step(9 * 1000000);
 	IS(rises[0], 10);
+	now += 10 * 1000000;			/* nobody looked */
+	step(1);
+	IS(rises[0], 11);
+	step(5 * 1000000);
+	IS(rises[0], 25);
+	step(5 * 1000000);
+	IS(rises[0], 30);
+	now += 3600ll * 1000000000;
+	step(2ll * 1000000000);
+	ok(rises[0] > 3000 && rises[0] < 3100, "%u edges, for a second made up "
+	    "for and two seconds", rises[0]);
+	wr(d, 0, 0, 1, 0xa9);
+	wr(d, 0, 0, 1, 0x04);
 	step(500000);
 	wr(d, 0, 3, 1, 0x00);				/* latch */
 	step(300000);
