@@ -130,7 +130,10 @@ CFLAGS_img = -DVERSION='"$(VERSION)"'
 CFLAGS_nbd = -DVERSION='"$(VERSION)"'
 $(B)/t/img-%: t/unit/img-%.c $(B)/libimg.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $^ $(LIBS_IMG)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libimg.a $(LIBS_IMG)
+$(B)/t/nbd-%: t/unit/nbd-%.c $(B)/libnbd-server.a $(B)/libimg.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -I. -o $@ $< $(B)/libnbd-server.a $(B)/libimg.a $(LIBS_IMG)
 $(BIN)/vm-slirp: $(call obj,$(SLIRP_SRC)) $(B)/libswitch.a $(LIBBUS) $(LIBMEM)
 	$(link) $(LIBS_BASE)
 $(BIN)/vm-switch $(BIN)/vm-plug: $(BIN)/%: $(B)/switch/%.o $(B)/libswitch.a

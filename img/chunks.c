@@ -41,7 +41,6 @@ chunks_add(struct chunks *k, enum chunk_kind kind, uint64_t at, uint64_t len,
     uint64_t off, uint64_t packed)
 {
 	struct chunk *c;
-	uint64_t n;
 
 	if (at > IMG_MAX || len > IMG_MAX - at || off > IMG_MAX ||
 	    packed > IMG_MAX - off || (kind > CHUNK_PLAIN && (len > CHUNK_MAX ||
@@ -49,22 +48,17 @@ chunks_add(struct chunks *k, enum chunk_kind kind, uint64_t at, uint64_t len,
 		errno = EINVAL;
 		return -1;
 	}
-	for (; len; len -= n, at += n, off += n) {
-		n = kind > CHUNK_PLAIN ? len : umin(len, 1 * GiB);
-		if (kind == CHUNK_ZERO)
-			n = len;	/* the same as nothing at all */
-		if (k->n == k->room) {
-			size_t room = k->room ? k->room * 2 : 64;
+	if (kind == CHUNK_ZERO || !len)
+		return 0;		/* the same as nothing at all */
+	if (k->n == k->room) {
+		size_t room = k->room ? k->room * 2 : 64;
 
-			if (!(c = realloc(k->c, room * sizeof(*c))))
-				return -1;
-			k->c = c;
-			k->room = room;
-		}
-		if (kind != CHUNK_ZERO)
-			k->c[k->n++] = (struct chunk){ at, off, (uint32_t)n,
-				(uint32_t)packed, kind };
+		if (!(c = realloc(k->c, room * sizeof(*c))))
+			return -1;
+		k->c = c;
+		k->room = room;
 	}
+	k->c[k->n++] = (struct chunk){ at, off, len, (uint32_t)packed, kind };
 	return 0;
 }
 
@@ -82,7 +76,8 @@ chunks_ready(struct chunks *k, struct imgerr *e)
 	static const char *const name = "BZ2_bzBuffToBuffDecompress";
 	uint64_t end = 0;
 
-	qsort(k->c, k->n, sizeof(*k->c), order);
+	if (k->n)
+		qsort(k->c, k->n, sizeof(*k->c), order);
 	for (size_t i = 0; i < k->n; i++) {
 		if (k->c[i].at < end)
 			return err_set(e, EINVAL, "Two chunks are at the same "
@@ -140,7 +135,7 @@ static int
 unpack(const struct chunk *c, uint8_t *in, uint8_t *out)
 {
 	uLongf z = c->len;
-	unsigned b = c->len;
+	unsigned b = (unsigned)c->len;
 	bool ok = false;
 
 	switch (c->kind) {
@@ -167,18 +162,17 @@ static int
 load(struct img *im, struct chunk *c)
 {
 	struct chunks *k = im->priv;
-	uint8_t *in, *b;
+	uint8_t *in;
 	int r = -1;
 
 	if (k->now == c)
 		return 0;
 	k->now = NULL;
+	free(k->buf);
+	k->buf = malloc(c->len);
 	in = malloc(c->packed + 1);
-	b = realloc(k->buf, c->len);
-	if (b)
-		k->buf = b;
-	if (in && b && !img_pread_backing(im->file, in, c->packed, c->off) &&
-	    !unpack(c, in, b)) {
+	if (in && k->buf && !img_pread_backing(im->file, in, c->packed, c->off) &&
+	    !unpack(c, in, k->buf)) {
 		k->now = c;
 		r = 0;
 	}

@@ -12,7 +12,8 @@ enum chunk_kind { CHUNK_ZERO, CHUNK_PLAIN, CHUNK_ZLIB, CHUNK_BZ2, CHUNK_ADC };
 
 struct chunk {
 	uint64_t	at, off;	/* where on the disk, in the file */
-	uint32_t	len, packed;	/* bytes there */
+	uint64_t	len;		/* bytes there */
+	uint32_t	packed;
 	enum chunk_kind	kind;
 };
 struct chunks {
@@ -26,7 +27,7 @@ struct chunks {
 struct chunks *chunks_new(void);
 void	chunks_free(struct chunks *);
 /* -1 with errno if memory is short or a chunk is larger than they may be.
- * CHUNK_ZERO and CHUNK_PLAIN may have any length: they are cut. */
+ * CHUNK_ZERO and CHUNK_PLAIN may have any length. */
 int	chunks_add(struct chunks *, enum chunk_kind, uint64_t at, uint64_t len,
 	    uint64_t off, uint64_t packed);
 /* All are there: sort them, load what unpacks them. */

@@ -353,6 +353,8 @@ img_pwritec(struct img *im, const void *p, size_t n, uint64_t off)
 	}
 	if (!inside(im, off, n))
 		return -1;
+	if (!n)
+		return 0;
 	throttle_wait(im->throttle, true, n);
 	return im->drv->pwritec(im, p, n, off);
 }

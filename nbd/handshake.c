@@ -258,18 +258,18 @@ nbd_handshake(struct nbd_conn *c)
 	nozero = flags & 2;
 	for (int rounds = 0; rounds < 10000; rounds++) {
 		if (nbd_recv(c->in, h, 16) || be64(h) != NBD_IHAVEOPT)
-			return -1;
+			goto gone;
 		opt = be32(h + 8);
 		n = be32(h + 12);
 		if (n > NBD_OPT_MAX) {
 			/* too long to look at: skip, refuse */
 			if (n > NBD_MAX)
-				return -1;
+				goto gone;
 			for (; n; n -= (uint32_t)umin(n, sizeof(b)))
 				if (nbd_recv(c->in, b, umin(n, sizeof(b))))
-					return -1;
+					goto gone;
 			if (refuse(c, opt, R_TOOBIG, "option too long"))
-				return -1;
+				goto gone;
 			continue;
 		}
 		free(d);

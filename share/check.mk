@@ -50,13 +50,23 @@ $(B)/bench/kernels: $(KERNELS) t/bench/kernels.h
 	$(CC) -std=gnu11 $(WARN) $(WERROR) -D_GNU_SOURCE -O2 -ffp-contract=off \
 	    -falign-functions=1024 -static -o $@ $(KERNELS) -lm -lpthread
 
+# Hours; the findings go to build/fuzz/found.
+FUZZ	?= 1000000
+fuzz:
+	@share/need build test
+	@$(MAKE) --no-print-directory -s -j$(NPROC) $(BIN)/vm-img $(BIN)/vm-io
+	@$(MAKE) --no-print-directory -s -j$(NPROC) B=$(B)/fuzz CFLAGS="-O1 -g" \
+	    SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	    -fsanitize-coverage=trace-pc" $(B)/fuzz/t/img-fuzz $(B)/fuzz/t/nbd-fuzz
+	@share/fuzz $(B)/fuzz $(FUZZ)
+
 lint:
 	@share/need lint
 	@share/lint
 
 pre-push: lint check
 
-.PHONY: demo check guest bench lint pre-push
+.PHONY: demo check guest bench fuzz lint pre-push
 
 # The translator against the host CPU: everything in cpu/ but the process.
 CPU_CORE = $(filter-out $(B)/cpu/vcpu.o $(B)/cpu/io.o $(B)/cpu/irq.o \

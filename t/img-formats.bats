@@ -310,6 +310,14 @@ X
 	done
 }
 
+@test "a compressed write of nothing to an empty disk" {
+	cd "$BATS_TEST_TMPDIR"
+	for f in vmdk qcow2; do
+		"$B/vm-img" create -q -f $f e 0
+		"$B/vm-io" -f $f -c "write -c 0 0" e
+	done
+}
+
 @test "hostile headers: an error, never a crash" {
 	cd "$BATS_TEST_TMPDIR"
 	for f in qcow2 vdi vpc vmdk qed; do
