@@ -422,8 +422,11 @@ q2_snap_delete(struct img *im, const char *id, struct imgerr *e)
 		goto out;
 	i = (uint32_t)(s - q->snap);
 	memmove(s, s + 1, (q->nsnap - 1 - i) * sizeof(*s));
-	if (write_snaps(q, q->nsnap - 1, old))
+	if (write_snaps(q, q->nsnap - 1, old)) {
+		memmove(s + 1, s, (q->nsnap - 1 - i) * sizeof(*s));
+		*s = gone;
 		goto out;
+	}
 	free(gone.extra);
 	if (refer(q, l1, gone.l1_size, -1))
 		goto out;

@@ -12,21 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "img.h"
-
-enum {
-	F_BACKING = 1, F_CHECK = 2, F_RAWBACK = 4, F_ALL = 7,
-	L2_KEEP = 64 << 20,		/* bytes of tables kept */
-};
-
-struct qed {
-	pthread_mutex_t	lock;
-	uint8_t		h[64];
-	uint64_t	cs, feat, l1_off, end, *l1, **l2;
-	uint32_t	tsize, n;	/* clusters, entries of a table */
-	bool		*l2_dirty, l1_dirty, any_dirty;
-	uint64_t	kept;
-};
+#include "qed.h"
 
 static int
 qed_probe(const uint8_t *b, size_t n, const char *name)
@@ -34,8 +20,8 @@ qed_probe(const uint8_t *b, size_t n, const char *name)
 	return n >= 64 && !memcmp(b, "QED\0", 4) ? 100 : 0;
 }
 
-static bool
-sane(struct img *im, struct qed *q, uint64_t off, uint64_t len)
+bool
+qed_sane(struct img *im, struct qed *q, uint64_t off, uint64_t len)
 {
 	return off >= q->cs && !(off & (q->cs - 1)) && off <= q->end &&
 	    len <= q->end - off;
@@ -76,6 +62,12 @@ qed_open(struct img *im, struct opts *o, struct imgerr *e)
 		err_set(e, EINVAL, "QED cluster or table size is invalid");
 		goto bad;
 	}
+	if (q->tsize * q->cs > QED_TABLE_MAX) {
+		err_set(e, ENOTSUP, "QED tables of %llu MiB are not supported, "
+		    "%d MiB at most", (unsigned long long)(q->tsize * q->cs /
+		    MiB), QED_TABLE_MAX >> 20);
+		goto bad;
+	}
 	q->n = (uint32_t)(q->tsize * q->cs / 8);
 	q->end = rup(im->file->size, q->cs);
 	if (im->size & 511 || im->size > IMG_MAX || (unsigned __int128)q->n *
@@ -83,7 +75,7 @@ qed_open(struct img *im, struct opts *o, struct imgerr *e)
 		err_set(e, EINVAL, "QED image size is invalid");
 		goto bad;
 	}
-	if (!sane(im, q, q->l1_off, q->tsize * q->cs)) {
+	if (!qed_sane(im, q, q->l1_off, q->tsize * q->cs)) {
 		err_set(e, EINVAL, "QED table offset is invalid");
 		goto bad;
 	}
@@ -124,7 +116,7 @@ bad:
 	return -1;
 }
 
-static int
+int
 qed_sync(struct img *im)
 {
 	struct qed *q = im->priv;
@@ -151,7 +143,7 @@ qed_sync(struct img *im)
 	return 0;
 }
 
-static int
+int
 qed_flush(struct img *im)
 {
 	struct qed *q = im->priv;
@@ -188,9 +180,8 @@ qed_close(struct img *im)
 	free(q);
 }
 
-/* The table for `off`: *t NULL if there is none and none is wanted. */
-static int
-table(struct img *im, uint64_t off, bool make, uint64_t **t)
+int
+qed_table(struct img *im, uint64_t off, bool make, uint64_t **t)
 {
 	struct qed *q = im->priv;
 	uint64_t i = off / q->cs / q->n, len = (uint64_t)q->tsize * q->cs;
@@ -205,7 +196,7 @@ table(struct img *im, uint64_t off, bool make, uint64_t **t)
 			return -1;
 		drop_tables(q);
 	}
-	if (q->l1[i] && !sane(im, q, q->l1[i], len)) {
+	if (q->l1[i] && !qed_sane(im, q, q->l1[i], len)) {
 		errno = EIO;
 		return -1;
 	}
@@ -235,13 +226,13 @@ lookup(struct img *im, uint64_t off, uint64_t *len, uint64_t *host)
 	int r;
 
 	pthread_mutex_lock(&q->lock);
-	r = table(im, off, false, &t);
+	r = qed_table(im, off, false, &t);
 	*host = 0;
 	if (!r && !t) {
 		*len = umin(*len, (q->n - i) * q->cs - in);
 	} else if (!r) {
 		h = t[i];
-		if (h > 1 && !sane(im, q, h, 1)) {
+		if (h > 1 && !qed_sane(im, q, h, 1)) {
 			errno = EIO;
 			r = -1;
 		}
@@ -286,7 +277,7 @@ alloc(struct img *im, const uint8_t *p, size_t n, uint64_t off)
 	uint8_t *c;
 	int r = -1;
 
-	if (table(im, off, true, &t))
+	if (qed_table(im, off, true, &t))
 		return -1;
 	if (!(c = calloc(1, q->cs))) {
 		errno = ENOMEM;
@@ -328,7 +319,7 @@ qed_pwrite(struct img *im, const void *p, size_t n, uint64_t off)
 		k = umin(n, q->cs - off % q->cs);
 		pthread_mutex_lock(&q->lock);
 		/* somebody may have been faster */
-		r = table(im, off, true, &t);
+		r = qed_table(im, off, true, &t);
 		h = r ? 0 : t[off / q->cs % q->n];
 		if (!r && h > 1)
 			r = img_pwrite(im->file, b, k, h + off % q->cs, 0);
@@ -351,7 +342,7 @@ qed_zero(struct img *im, uint64_t off, uint64_t len, int flags)
 		k = umin(len, q->cs - off % q->cs);
 		if (k == q->cs || (!(off % q->cs) && off + k == im->size)) {
 			pthread_mutex_lock(&q->lock);
-			r = table(im, off, true, &t);
+			r = qed_table(im, off, true, &t);
 			if (!r && t[off / q->cs % q->n] <= 1) {
 				t[off / q->cs % q->n] = 1;
 				q->l2_dirty[off / q->cs / q->n] = true;
@@ -387,8 +378,8 @@ qed_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 	return 0;
 }
 
-static int
-write_header(struct img *im)
+int
+qed_write_header(struct img *im)
 {
 	struct qed *q = im->priv;
 	uint8_t *b = calloc(1, q->cs);
@@ -426,7 +417,7 @@ qed_set_backing(struct img *im, const char *file, const char *fmt)
 	free(im->backing_fmt);
 	im->backing_name = file && *file ? strdup(file) : NULL;
 	im->backing_fmt = im->backing_name && fmt ? strdup(fmt) : NULL;
-	return qed_flush(im) ? -1 : write_header(im);
+	return qed_flush(im) ? -1 : qed_write_header(im);
 }
 
 static int
@@ -445,7 +436,7 @@ qed_truncate(struct img *im, uint64_t size, enum prealloc pre,
 	if ((unsigned __int128)q->n * q->n * q->cs < size)
 		return err_set(e, EINVAL, "Invalid image size specified");
 	im->size = size;
-	if (write_header(im)) {
+	if (qed_write_header(im)) {
 		im->size = old;
 		return err_set(e, errno, "Failed to update the image size");
 	}
@@ -455,81 +446,6 @@ qed_truncate(struct img *im, uint64_t size, enum prealloc pre,
 	if (end > old && img_zero(im, old, end - old, 0))
 		return err_set(e, errno, "Failed to zero out the new area");
 	return 0;
-}
-
-static int
-qed_check(struct img *im, struct img_check *c, struct imgerr *e)
-{
-	struct qed *q = im->priv;
-	uint64_t n = q->end / q->cs, len = (uint64_t)q->tsize * q->cs, next = 0;
-	uint8_t *used = calloc(1, n / 8 + 1);
-	uint64_t *t = malloc(len), left = 0;
-	int r = -1;
-
-#define USED(c) (used[(c) / 8] >> ((c) % 8) & 1)
-	if (!used || !t) {
-		err_set(e, ENOMEM, "Out of memory");
-		goto out;
-	}
-	c->total = (im->size + q->cs - 1) / q->cs;
-	if (qed_flush(im))
-		goto io;
-	for (uint64_t k = q->l1_off / q->cs; k < q->l1_off / q->cs + q->tsize;
-	    k++)
-		used[k / 8] |= (uint8_t)(1 << k % 8);
-	for (uint64_t k = 0; k < umin(n, umax(1, le32(q->h + 12))); k++)
-		used[k / 8] |= (uint8_t)(1 << k % 8);
-	for (uint32_t i = 0; i < q->n; i++) {
-		uint64_t o = q->l1[i];
-		bool bad = false;
-
-		if (!o)
-			continue;
-		if (!sane(im, q, o, len))
-			bad = true;
-		for (uint64_t k = 0; !bad && k < q->tsize; k++) {
-			bad = USED(o / q->cs + k);
-			used[(o / q->cs + k) / 8] |= (uint8_t)(1 <<
-			    (o / q->cs + k) % 8);
-		}
-		if (bad) {
-			c->corruptions++;
-			continue;
-		}
-		if (img_pread_backing(im->file, t, len, o))
-			goto io;
-		for (uint32_t k = 0; k < q->n; k++) {
-			uint64_t h = t[k];
-
-			if (h < 2)
-				continue;
-			if (!sane(im, q, h, 1) || USED(h / q->cs)) {
-				c->corruptions++;
-				continue;
-			}
-			used[h / q->cs / 8] |= (uint8_t)(1 << h / q->cs % 8);
-			c->allocated++;
-			if (next && next != h)
-				c->fragmented++;
-			next = h + q->cs;
-		}
-	}
-	for (uint64_t k = 0; k < n; k++)
-		left += !USED(k);
-	c->leaks = (int64_t)left;
-	if (c->fix > 1 && !c->corruptions && q->feat & F_CHECK) {
-		q->feat &= ~(uint64_t)F_CHECK;
-		if (write_header(im))
-			goto io;
-	}
-	r = 0;
-	goto out;
-io:
-	err_set(e, errno, "Check failed: %s", strerror(errno));
-out:
-	free(used);
-	free(t);
-	return r;
 }
 
 static int
@@ -553,6 +469,10 @@ qed_create(const char *name, struct opts *o, struct imgerr *e)
 	if (ts < 1 || ts > 16 || ts & (ts - 1))
 		return err_set(e, EINVAL, "QED table size must be within range "
 		    "[1, 16] and power of 2");
+	if (ts * cs > QED_TABLE_MAX)
+		return err_set(e, ENOTSUP, "QED tables of %llu MiB are not "
+		    "supported, %d MiB at most", (unsigned long long)(ts * cs /
+		    MiB), QED_TABLE_MAX >> 20);
 	size = rup(size, 512);
 	if ((unsigned __int128)(ts * cs / 8) * (ts * cs / 8) * cs < size)
 		return err_set(e, EINVAL, "QED image size must be a non-zero "
@@ -571,7 +491,7 @@ qed_create(const char *name, struct opts *o, struct imgerr *e)
 	im.backing_name = (char *)(uintptr_t)back;
 	im.backing_fmt = (char *)(uintptr_t)fmt;
 	z = calloc(1, ts * cs);
-	if (!z || write_header(&im) || img_pwrite(im.file, z, ts * cs, cs, 0))
+	if (!z || qed_write_header(&im) || img_pwrite(im.file, z, ts * cs, cs, 0))
 		err_set(e, errno, "Could not write the QED image: %s",
 		    strerror(errno));
 	else

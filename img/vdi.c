@@ -10,6 +10,7 @@
 #include <sys/random.h>
 
 #include "blockmap.h"
+#include "compact.h"
 
 enum {
 	H_TEXT = 0, H_SIG = 0x40, H_VER = 0x44, H_HLEN = 0x48, H_TYPE = 0x4c,
@@ -165,6 +166,49 @@ vdi_close(struct img *im)
 }
 
 static int
+move(struct img *im, uint64_t owner, uint64_t from, uint64_t to)
+{
+	struct vdi *v = im->priv;
+
+	v->m.map[owner - 1] = (uint32_t)to;
+	return compact_copy(im, v->data + from * v->m.bs, v->data + to *
+	    v->m.bs, v->m.bs);
+}
+
+/* The blocks that are counted and not mapped; nothing else is wrong.  The count
+ * goes down when nothing points above it any more. */
+static int
+fix_leaks(struct img *im, struct img_check *c)
+{
+	struct vdi *v = im->priv;
+	struct compact k = { .n = v->used, .move = move };
+	uint32_t last = v->used;
+	int r = -1;
+
+	if (!(k.owner = calloc(v->used, sizeof(*k.owner)))) {
+		errno = ENOMEM;
+		return -1;
+	}
+	for (uint32_t i = 0; i < v->m.n; i++)
+		if (v->m.map[i] < v->used)
+			k.owner[v->m.map[i]] = i + 1;
+	v->m.lo = 0;
+	v->m.hi = v->m.n;
+	if (compact(im, &k) || blockmap_flush(im))
+		goto out;
+	v->used = (uint32_t)k.n;
+	if (write_count(im) || img_flush(im->file) || img_truncate(im->file,
+	    v->data + k.n * v->m.bs, PRE_OFF, NULL))
+		goto out;
+	c->leaks_fixed = last - v->used;
+	c->leaks -= c->leaks_fixed;
+	r = 0;
+out:
+	free(k.owner);
+	return r;
+}
+
+static int
 vdi_check(struct img *im, struct img_check *c, struct imgerr *e)
 {
 	struct vdi *v = im->priv;
@@ -172,8 +216,6 @@ vdi_check(struct img *im, struct img_check *c, struct imgerr *e)
 	uint32_t n = 0;
 	char s[128];
 
-	if (c->fix)
-		return err_set(e, ENOTSUP, "Repair is not supported for VDI");
 	if (!(seen = calloc(1, v->m.n / 8 + 1)))
 		return err_set(e, ENOMEM, "Out of memory");
 	for (uint32_t i = 0; i < v->m.n; i++) {
@@ -207,7 +249,13 @@ vdi_check(struct img *im, struct img_check *c, struct imgerr *e)
 		c->say(c->arg, true, s);
 	}
 	free(seen);
-	return 0;
+	if (!c->fix || (!c->leaks && !c->corruptions))
+		return 0;
+	if (c->corruptions)
+		return err_set(e, ENOTSUP, "Only leaks can be repaired in VDI "
+		    "images");
+	return fix_leaks(im, c) ? err_set(e, errno, "Could not repair: %s",
+	    strerror(errno)) : 0;
 }
 
 static int

@@ -57,6 +57,7 @@ static const struct fuzz *fz_target;
 size_t	__sanitizer_get_allocated_size(const volatile void *)
 	    __attribute__((weak));
 void	__sanitizer_print_stack_trace(void) __attribute__((weak));
+void	__lsan_do_leak_check(void) __attribute__((weak));
 void	__sanitizer_malloc_hook(const volatile void *, size_t);
 void	__sanitizer_free_hook(const volatile void *);
 void	__sanitizer_cov_trace_pc(void);
@@ -229,6 +230,8 @@ fz_one(void)
 	/* three times the same, and more memory in use each time */
 	fprintf(stderr, "FUZZ: %lld bytes lost\n", (long long)(fz_live -
 	    before));
+	if (__lsan_do_leak_check)	/* with ASAN_OPTIONS=detect_leaks=1 */
+		__lsan_do_leak_check();
 	_exit(99);
 }
 
