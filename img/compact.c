@@ -23,18 +23,55 @@ compact_copy(struct img *im, uint64_t from, uint64_t to, uint64_t len)
 }
 
 int
+compact_add(struct compact *k, uint64_t at, uint64_t owner)
+{
+	if (k->n == k->room) {
+		size_t room = k->room ? k->room * 2 : 256;
+		struct unit *u = realloc(k->u, room * sizeof(*u));
+
+		if (!u) {
+			errno = ENOMEM;
+			return -1;
+		}
+		k->u = u;
+		k->room = room;
+	}
+	k->u[k->n++] = (struct unit){ at, owner };
+	return 0;
+}
+
+static int
+by_place(const void *a, const void *b)
+{
+	const struct unit *x = a, *y = b;
+
+	return x->at < y->at ? -1 : x->at > y->at;
+}
+
+uint64_t
 compact(struct img *im, struct compact *k)
 {
-	for (uint64_t lo = 0;;) {
-		while (k->n && !k->owner[k->n - 1])
+	uint64_t to = 0;
+	size_t i = 0;
+
+	if (k->n)
+		qsort(k->u, k->n, sizeof(*k->u), by_place);
+	while (i < k->n) {
+		struct unit *last = &k->u[k->n - 1];
+
+		if (k->u[i].at == to) {
+			i++;
+			to++;
+		} else if (last->owner == UNIT_FIXED) {
+			to = last->at + 1;
+			break;
+		} else if (k->move(im, last->owner, last->at, to++)) {
+			to = UINT64_MAX;
+			break;
+		} else
 			k->n--;
-		while (lo < k->n && k->owner[lo])
-			lo++;
-		if (lo >= k->n || k->owner[k->n - 1] == UNIT_FIXED)
-			return 0;
-		if (k->move(im, k->owner[k->n - 1], k->n - 1, lo))
-			return -1;
-		k->owner[lo] = k->owner[k->n - 1];
-		k->owner[k->n - 1] = 0;
 	}
+	free(k->u);
+	*k = (struct compact){ 0 };
+	return to;
 }

@@ -9,16 +9,21 @@
 
 #define UNIT_FIXED	UINT64_MAX
 struct compact {
-	uint64_t	n;		/* units of the file's data */
-	uint64_t	*owner;		/* of each: 0 nobody, UNIT_FIXED what
-					 * cannot move, else move() knows */
+	struct unit {			/* one that is used */
+		uint64_t	at;	/* units from the first one */
+		uint64_t	owner;	/* UNIT_FIXED if it cannot move, else
+					 * what move() knows it by */
+	}		*u;
+	size_t		n, room;
 	/* Copy a unit and note who must point to the new place. */
 	int		(*move)(struct img *, uint64_t owner, uint64_t from,
 			    uint64_t to);
 };
 
-/* Lowers n; what is above it can be cut off when all pointers are on disk. */
-int	compact(struct img *, struct compact *);
+int	compact_add(struct compact *, uint64_t at, uint64_t owner);
+/* How many units are left: what is above them can be cut off when all pointers
+ * are on disk; UINT64_MAX with errno.  Frees the list. */
+uint64_t compact(struct img *, struct compact *);
 /* For move(): `len` bytes of the image's file. */
 int	compact_copy(struct img *, uint64_t from, uint64_t to, uint64_t len);
 

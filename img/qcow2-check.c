@@ -12,12 +12,13 @@
 
 #include "qcow2.h"
 
-enum { PAGE = 1 << 16 };
+enum { PAGE = 1 << 12 };
 struct ck {
 	struct qcow2	*q;
 	struct img_check *c;
 	uint32_t	**page;
 	uint64_t	npage, nclusters;	/* of the file */
+	uint64_t	room;		/* pages that may still be made */
 	uint64_t	next;		/* where an unfragmented image goes on */
 	int		fix;
 };
@@ -55,7 +56,7 @@ count(struct ck *k, uint64_t off, uint64_t len)
 			return 0;
 		}
 		p = &k->page[c / PAGE];
-		if (!*p && !(*p = calloc(PAGE, 4))) {
+		if (!*p && (!k->room-- || !(*p = calloc(PAGE, 4)))) {
 			errno = ENOMEM;
 			return -1;
 		}
@@ -71,6 +72,18 @@ refs(struct ck *k, uint64_t c)
 	uint32_t *p = c < k->nclusters ? k->page[c / PAGE] : NULL;
 
 	return p ? p[c % PAGE] : 0;
+}
+
+/* A table that is used more often than it can be: what it has was counted. */
+static bool
+again(struct ck *k, uint64_t off, uint32_t most)
+{
+	if (refs(k, off / k->q->cs) <= most)
+		return false;
+	say(k, true, "ERROR: table at 0x%llx is used more than once",
+	    (unsigned long long)off);
+	k->c->corruptions++;
+	return true;
 }
 
 static int
@@ -152,6 +165,8 @@ walk_l1(struct ck *k, uint64_t at, uint32_t n, bool active)
 	}
 	if (count(k, at, (uint64_t)n * 8))
 		goto out;
+	if (n && again(k, at, 1))
+		n = 0;
 	if (n && img_pread_backing(q->im->file, b, (size_t)n * 8, at)) {
 		say(k, true, "ERROR: I/O error in check_refcounts_l1");
 		k->c->errors++;
@@ -170,7 +185,9 @@ walk_l1(struct ck *k, uint64_t at, uint32_t n, bool active)
 			k->c->corruptions++;
 			continue;
 		}
-		if (count(k, o, q->cs) || walk_l2(k, o, active))
+		if (count(k, o, q->cs))
+			goto out;
+		if (!again(k, o, 1 + q->nsnap) && walk_l2(k, o, active))
 			goto out;
 	}
 	r = 0;
@@ -242,23 +259,36 @@ count_all(struct ck *k)
 	return 0;
 }
 
+/* The first cluster from `c` on that may be used or count something. */
+static uint64_t
+next(struct ck *k, uint64_t c)
+{
+	struct qcow2 *q = k->q;
+	uint64_t to;
+
+	for (; c < k->nclusters && !k->page[c / PAGE]; c = to) {
+		to = rup(c + 1, PAGE);
+		if (c / q->rb_n >= q->rt_size)
+			continue;
+		if (q->rt[c / q->rb_n])
+			return c;
+		to = umin(to, (c / q->rb_n + 1) * q->rb_n);
+	}
+	return c;
+}
+
 static int
 compare(struct ck *k, uint64_t *end)
 {
 	struct qcow2 *q = k->q;
 	uint64_t have;
 
-	for (uint64_t c = 0; c < k->nclusters; c++) {
+	for (uint64_t c = next(k, 0); c < k->nclusters; c = next(k, c + 1)) {
 		uint32_t want = refs(k, c);
 		bool fix;
 
-		if (!want && !(c / q->rb_n < q->rt_size && q->rt[c / q->rb_n])) {
-			/* a whole block that counts nothing, used by nobody */
-			if (!k->page[c / PAGE])
-				c += umin(q->rb_n - c % q->rb_n,
-				    PAGE - c % PAGE) - 1;
+		if (!want && !(c / q->rb_n < q->rt_size && q->rt[c / q->rb_n]))
 			continue;
-		}
 		if (q2_rc_get(q, c, &have)) {
 			say(k, true, "Can't get refcount for cluster %llu: %s",
 			    (unsigned long long)c, strerror(errno));
@@ -357,17 +387,21 @@ q2_check(struct img *im, struct img_check *c, struct imgerr *e)
 	struct qcow2 *q = im->priv;
 	struct ck k = { .q = q, .c = c, .fix = c->fix };
 	uint64_t end = 0;
+	int64_t held;
 	int r = -1;
 
 	pthread_mutex_lock(&q->lock);
 	if (q2_sync(q, false))
 		goto io;
 	k.nclusters = (im->file->size + q->cs - 1) / q->cs;
-	if (k.nclusters > 1ull << 36) {
+	if (k.nclusters > 1ull << 35) {
 		err_set(e, EFBIG, "Image file is too large to check");
 		goto out;
 	}
 	k.npage = k.nclusters / PAGE + 1;
+	/* a reference takes 8 bytes of the file, and few are by themselves */
+	held = img_allocated(im->file);
+	k.room = 4096 + (held > 0 ? (uint64_t)held / 8192 : 0);
 	k.page = calloc(k.npage, sizeof(*k.page));
 	if (!k.page) {
 		errno = ENOMEM;

@@ -9,12 +9,22 @@
 #include "compact.h"
 #include "qed.h"
 
+enum { CLUSTERS_MAX = 1 << 28 };	/* of a file that can be checked */
 struct census {				/* who uses the clusters of the file */
 	struct img_check *c;
-	uint8_t		*used;		/* bits */
-	uint64_t	*owner;		/* NULL, or as compact() wants it */
+	uint64_t	*used;		/* bits */
+	struct compact	k;		/* when leaks are repaired */
 	uint64_t	n, next;
 };
+
+static bool
+used(struct census *s, uint64_t i, uint64_t owner)
+{
+	if (s->used[i / 64] >> i % 64 & 1)
+		return false;
+	s->used[i / 64] |= 1ull << i % 64;
+	return !s->c->fix || !compact_add(&s->k, i, owner);
+}
 
 /* Mark `k` clusters; false if one is not there to be had. */
 static bool
@@ -25,13 +35,9 @@ claim(struct census *s, struct img *im, uint64_t off, uint64_t k,
 
 	if (!qed_sane(im, q, off, k * q->cs))
 		return false;
-	for (uint64_t i = off / q->cs; k; i++, k--) {
-		if (s->used[i / 8] >> i % 8 & 1)
+	for (uint64_t i = off / q->cs; k; i++, k--)
+		if (!used(s, i, owner))
 			return false;
-		s->used[i / 8] |= (uint8_t)(1 << i % 8);
-		if (s->owner)
-			s->owner[i] = owner;
-	}
 	return true;
 }
 
@@ -43,7 +49,7 @@ count_table(struct census *s, struct img *im, const uint64_t *t, uint32_t i)
 	for (uint32_t k = 0; k < q->n; k++) {
 		if (t[k] < 2)
 			continue;
-		if (!claim(s, im, t[k], 1, (uint64_t)i * q->n + k + 1)) {
+		if (!claim(s, im, t[k], 1, (uint64_t)i * q->n + k)) {
 			s->c->corruptions++;
 			continue;
 		}
@@ -66,11 +72,8 @@ count_all(struct census *s, struct img *im)
 		return -1;
 	}
 	claim(s, im, q->l1_off, q->tsize, UNIT_FIXED);
-	for (uint64_t k = 0; k < umin(s->n, umax(1, le32(q->h + 12))); k++) {
-		s->used[k / 8] |= (uint8_t)(1 << k % 8);
-		if (s->owner)
-			s->owner[k] = UNIT_FIXED;
-	}
+	for (uint64_t k = 0; k < umin(s->n, umax(1, le32(q->h + 12))); k++)
+		used(s, k, UNIT_FIXED);
 	for (uint32_t i = 0; i < q->n; i++) {
 		if (!q->l1[i])
 			continue;
@@ -82,8 +85,9 @@ count_all(struct census *s, struct img *im)
 			goto out;
 		count_table(s, im, t, i);
 	}
-	for (uint64_t k = 0; k < s->n; k++)
-		s->c->leaks += !(s->used[k / 8] >> k % 8 & 1);
+	s->c->leaks = (int64_t)s->n;
+	for (uint64_t k = 0; k < s->n / 64 + 1; k++)
+		s->c->leaks -= __builtin_popcountll(s->used[k]);
 	r = 0;
 out:
 	free(t);
@@ -96,7 +100,6 @@ move(struct img *im, uint64_t owner, uint64_t from, uint64_t to)
 	struct qed *q = im->priv;
 	uint64_t *t;
 
-	owner--;
 	if (compact_copy(im, from * q->cs, to * q->cs, q->cs) ||
 	    qed_table(im, owner * q->cs, false, &t))
 		return -1;
@@ -109,19 +112,21 @@ static int
 fix_leaks(struct img *im, struct census *s)
 {
 	struct qed *q = im->priv;
-	struct compact k = { .n = s->n, .owner = s->owner, .move = move };
-	int r;
+	uint64_t n;
+	int r = -1;
 
+	s->k.move = move;
 	pthread_mutex_lock(&q->lock);
-	r = compact(im, &k) || qed_sync(im) || img_flush(im->file) ||
-	    img_truncate(im->file, k.n * q->cs, PRE_OFF, NULL) ? -1 : 0;
+	n = compact(im, &s->k);
+	if (n != UINT64_MAX && !qed_sync(im) && !img_flush(im->file) &&
+	    !img_truncate(im->file, n * q->cs, PRE_OFF, NULL)) {
+		q->end = n * q->cs;
+		s->c->leaks_fixed = (int64_t)(s->n - n);
+		s->c->leaks -= s->c->leaks_fixed;
+		r = 0;
+	}
 	pthread_mutex_unlock(&q->lock);
-	if (r)
-		return -1;
-	q->end = k.n * q->cs;
-	s->c->leaks_fixed = (int64_t)(s->n - k.n);
-	s->c->leaks -= s->c->leaks_fixed;
-	return 0;
+	return r;
 }
 
 int
@@ -131,10 +136,9 @@ qed_check(struct img *im, struct img_check *c, struct imgerr *e)
 	struct census s = { .c = c, .n = q->end / q->cs };
 	int r = -1;
 
-	s.used = calloc(1, s.n / 8 + 1);
-	if (c->fix)
-		s.owner = calloc(s.n + 1, sizeof(*s.owner));
-	if (!s.used || (c->fix && !s.owner)) {
+	if (s.n > CLUSTERS_MAX)
+		return err_set(e, EFBIG, "Image file is too large to check");
+	if (!(s.used = calloc(s.n / 64 + 1, 8))) {
 		err_set(e, ENOMEM, "Out of memory");
 		goto out;
 	}
@@ -154,6 +158,6 @@ io:
 	err_set(e, errno, "Check failed: %s", strerror(errno));
 out:
 	free(s.used);
-	free(s.owner);
+	free(s.k.u);
 	return r;
 }

@@ -170,7 +170,7 @@ move(struct img *im, uint64_t owner, uint64_t from, uint64_t to)
 {
 	struct vdi *v = im->priv;
 
-	v->m.map[owner - 1] = (uint32_t)to;
+	v->m.map[owner] = (uint32_t)to;
 	return compact_copy(im, v->data + from * v->m.bs, v->data + to *
 	    v->m.bs, v->m.bs);
 }
@@ -181,31 +181,27 @@ static int
 fix_leaks(struct img *im, struct img_check *c)
 {
 	struct vdi *v = im->priv;
-	struct compact k = { .n = v->used, .move = move };
+	struct compact k = { .move = move };
 	uint32_t last = v->used;
-	int r = -1;
+	uint64_t n;
 
-	if (!(k.owner = calloc(v->used, sizeof(*k.owner)))) {
-		errno = ENOMEM;
-		return -1;
-	}
 	for (uint32_t i = 0; i < v->m.n; i++)
-		if (v->m.map[i] < v->used)
-			k.owner[v->m.map[i]] = i + 1;
+		if (v->m.map[i] < ZERO && compact_add(&k, v->m.map[i], i)) {
+			free(k.u);
+			return -1;
+		}
 	v->m.lo = 0;
 	v->m.hi = v->m.n;
-	if (compact(im, &k) || blockmap_flush(im))
-		goto out;
-	v->used = (uint32_t)k.n;
+	n = compact(im, &k);
+	if (n == UINT64_MAX || blockmap_flush(im))
+		return -1;
+	v->used = (uint32_t)n;
 	if (write_count(im) || img_flush(im->file) || img_truncate(im->file,
-	    v->data + k.n * v->m.bs, PRE_OFF, NULL))
-		goto out;
+	    v->data + n * v->m.bs, PRE_OFF, NULL))
+		return -1;
 	c->leaks_fixed = last - v->used;
 	c->leaks -= c->leaks_fixed;
-	r = 0;
-out:
-	free(k.owner);
-	return r;
+	return 0;
 }
 
 static int

@@ -474,33 +474,39 @@ vhdx_status(struct img *im, uint64_t off, uint64_t len, struct img_status *s)
 	return 0;
 }
 
+static int
+by_place(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
 /* Blocks that overlap or lie outside the file (2.6.1.2). */
 static int
 vhdx_check(struct img *im, struct img_check *c, struct imgerr *e)
 {
 	struct vhdx *v = im->priv;
-	uint64_t n = v->end / MiB, blocks = (im->size + v->bs - 1) / v->bs;
-	uint8_t *used = calloc(1, n / 8 + 1);
+	uint64_t blocks = (im->size + v->bs - 1) / v->bs, n = 0, end = 0;
+	uint64_t *at = malloc(blocks * sizeof(*at) + 1);
 
-	if (!used)
+	if (!at)
 		return err_set(e, ENOMEM, "Out of memory");
 	c->corruptions_fixed += v->replayed;
 	v->replayed = false;
 	for (uint64_t i = 0; i < blocks; i++) {
-		uint64_t w = v->bat[bat_index(v, i)], at = w >> 20;
-		bool bad = false;
+		uint64_t w = v->bat[bat_index(v, i)];
 
-		if ((w & 7) != B_PRESENT)
-			continue;
-		for (uint64_t k = at; k < at + v->bs / MiB; k++) {
-			bad |= k >= n || used[k / 8] >> k % 8 & 1;
-			if (k < n)
-				used[k / 8] |= (uint8_t)(1 << k % 8);
-		}
-		if (bad || (at << 20) >= im->file->size)
-			c->corruptions++;
+		if ((w & 7) == B_PRESENT)
+			at[n++] = w >> 20;
 	}
-	free(used);
+	qsort(at, n, sizeof(*at), by_place);
+	for (uint64_t i = 0; i < n; i++) {
+		if (at[i] < end || at[i] >= (im->file->size + MiB - 1) / MiB)
+			c->corruptions++;
+		end = at[i] + v->bs / MiB;
+	}
+	free(at);
 	return 0;
 }
 

@@ -250,6 +250,8 @@ patch(struct patch *p, const struct seed *s)
 	case 0:
 		p->op = CUT;
 		p->at = rnd(4) ? rnd(f->size + 1) : f->size + (rnd(64) << 12);
+		if (!rnd(8))		/* it claims more than anybody has */
+			p->at = 1ull << (20 + rnd(30));
 		break;
 	case 1: case 2:
 		p->op = rnd(2) ? SWAP : COPY;
