@@ -95,7 +95,7 @@ open_image(const struct disk_opts *o, int fl, struct imgerr *e)
 			err_set(e, ENOMEM, "Out of memory");
 			return NULL;
 		}
-		r = img_secret_add(def, e);
+		r = img_object_add(def, e);
 		free(def);
 		if (r)
 			return NULL;

@@ -141,7 +141,7 @@ object(const char *def)
 {
 	struct imgerr e;
 
-	if (img_secret_add(def, &e)) {
+	if (img_object_add(def, &e)) {
 		fail("%s", e.s);
 		exit(1);
 	}

@@ -110,7 +110,8 @@ struct opt_desc {
 };
 /* The value of the secret object `id`, or NULL with errno ENOENT. */
 const char *img_secret(const char *id);
-int	img_secret_add(const char *objectdef, struct imgerr *);
+/* "TYPE,id=ID,...": a secret, TLS credentials, an authorization. */
+int	img_object_add(const char *objectdef, struct imgerr *);
 
 /* ---------------------------------------------------------------- images */
 

@@ -3,7 +3,9 @@
  *	nbd:HOST:PORT[:exportname=NAME]		nbd:unix:PATH[:exportname=NAME]
  * the URIs of the NBD project (doc/uri.md)
  *	nbd://HOST[:PORT]/[NAME]		nbd+unix:///[NAME]?socket=PATH
- * and options of the driver.
+ *	nbds://[USER@]HOST[:PORT]/[NAME]	nbds+unix:///[NAME]?socket=PATH
+ * the secret ones with tls-certificates=DIRECTORY, tls-psk-file=FILE, and
+ * tls-verify-peer=, tls-hostname= after the `?'; and options of the driver.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,21 +21,23 @@ nbd_name_free(struct nbd_name *n)
 {
 	address_free(&n->a);
 	free(n->export);
+	free(n->hostname);
 }
 
 char *
 nbd_name_url(const struct nbd_name *n)
 {
-	const char *x = n->export;
+	const char *x = n->export, *secret = n->tls ? "s" : "";
 	char *at, *s;
 	int r;
 
 	if (n->a.path)
-		r = asprintf(&s, *x ? "nbd+unix:///%s?socket=%s" :
-		    "nbd+unix://%s?socket=%s", x, n->a.path);
+		r = asprintf(&s, *x ? "nbd%s+unix:///%s?socket=%s" :
+		    "nbd%s+unix://%s?socket=%s", secret, x, n->a.path);
 	else {
 		at = address_text(&n->a);
-		r = asprintf(&s, *x ? "nbd://%s/%s" : "nbd://%s", at, x);
+		r = asprintf(&s, *x ? "nbd%s://%s/%s" : "nbd%s://%s", secret,
+		    at, x);
 		free(at);
 	}
 	return r < 0 ? NULL : s;
@@ -62,32 +66,92 @@ host_port(const char *s, size_t len, struct address *a)
 	return 0;
 }
 
+/* What follows the `?': `key=value&...'; copies of those in `keys'. */
+static int
+query(const char *s, const char *const *keys, char **v, size_t n)
+{
+	while (*s) {
+		size_t len = strcspn(s, "&"), key = strcspn(s, "="), i;
+
+		for (i = 0; i < n; i++)
+			if (strlen(keys[i]) == key && !strncmp(keys[i], s, key))
+				break;
+		if (i == n || key >= len || v[i])
+			return -1;
+		v[i] = strndup(s + key + 1, len - key - 1);
+		url_decode(v[i]);
+		s += len + (s[len] == '&');
+	}
+	return 0;
+}
+
+/* The credentials that a URI names. */
+static int
+url_creds(struct nbd_name *n, char *user, char *const *v, const char *s,
+    struct imgerr *e)
+{
+	struct opts o = { 0 };
+
+	if (!v[1] && !v[2])
+		return 0;
+	opts_set(&o, "id", s);
+	opts_set(&o, "endpoint", "client");
+	if (v[1])
+		opts_set(&o, "dir", v[1]);
+	else
+		opts_set(&o, "file", v[2]);
+	if (v[2] && user)
+		opts_set(&o, "username", user);
+	if (v[3])
+		opts_set(&o, "verify-peer", v[3]);
+	if (!tls_creds_add(v[1] ? "tls-creds-x509" : "tls-creds-psk", &o, e))
+		n->creds = tls_creds_find(s, false, e);
+	opts_free(&o);
+	return n->creds ? 0 : -1;
+}
+
 static int
 url(const char *s, struct nbd_name *n, struct imgerr *e)
 {
-	bool local = !strncmp(s, "nbd+unix", 8);
-	const char *at = strstr(s, "://") + 3, *slash, *query, *sock;
+	static const char *const keys[] = { "socket", "tls-certificates",
+		"tls-psk-file", "tls-verify-peer", "tls-hostname" };
+	char *v[5] = { NULL }, *user = NULL;
+	const char *at = strstr(s, "://") + 3, *slash, *q, *u;
 	size_t len = strcspn(at, "/?");
+	int r = -1;
 
+	n->tls = !strncmp(s, "nbds", 4);
 	slash = at + len;
-	query = strchr(at, '?');
-	if (*slash == '/')
-		n->export = strndup(slash + 1, strcspn(slash + 1, "?"));
-	else
-		n->export = strdup("");
+	if ((u = memchr(at, '@', len)) && n->tls) {
+		user = strndup(at, (size_t)(u - at));
+		url_decode(user);
+		len -= (size_t)(u + 1 - at);
+		at = u + 1;
+	}
+	n->export = strndup(*slash == '/' ? slash + 1 : "", strcspn(*slash ==
+	    '/' ? slash + 1 : "", "?"));
 	url_decode(n->export);
-	if (!local && query)
-		return err_set(e, EINVAL, "error parsing address '%s'", s);
-	if (!local)
-		return host_port(at, len, &n->a) || !*n->a.host ?
-		    err_set(e, EINVAL, "error parsing address '%s'", s) : 0;
-	if (len || !query || strncmp(query, "?socket=", 8) ||
-	    strchr(query, '&'))
-		return err_set(e, EINVAL, "error parsing address '%s'", s);
-	sock = query + 8;
-	n->a.path = strdup(sock);
-	url_decode(n->a.path);
-	return 0;
+	q = strchr(slash, '?');
+	if (q && query(q + 1, keys, v, n->tls ? 5 : 1))
+		goto bad;
+	if (!strncmp(s + 3 + n->tls, "+unix", 5)) {
+		if (len || !v[0])
+			goto bad;
+		n->a.path = v[0];
+		v[0] = NULL;
+	} else if (v[0] || host_port(at, len, &n->a) || !*n->a.host)
+		goto bad;
+	n->hostname = v[4];
+	v[4] = NULL;
+	r = url_creds(n, user, v, s, e);
+	goto out;
+bad:
+	err_set(e, EINVAL, "error parsing address '%s'", s);
+out:
+	for (int i = 0; i < 5; i++)
+		free(v[i]);
+	free(user);
+	return r;
 }
 
 static int
@@ -146,8 +210,36 @@ server(struct opts *o, struct nbd_name *n, struct imgerr *e)
 	return 0;
 }
 
-int
-nbd_name_parse(struct opts *o, struct nbd_name *n, struct imgerr *e)
+static int
+tls(struct opts *o, struct nbd_name *n, struct imgerr *e)
+{
+	const char *id = opts_get(o, "tls-creds");
+	const char *host = opts_get(o, "tls-hostname");
+
+	if (id) {
+		if (!(n->creds = tls_creds_find(id, false, e)))
+			return -1;
+		n->tls = true;
+	}
+	if (n->tls && !n->creds)
+		return err_set(e, EINVAL, "TLS needs credentials: tls-creds=, "
+		    "or tls-certificates= or tls-psk-file= in the URI");
+	if (host && !n->creds)
+		return err_set(e, EINVAL, "tls-hostname without tls-creds");
+	if (host) {
+		free(n->hostname);
+		n->hostname = strdup(host);
+	}
+	if (n->creds && !n->hostname && n->a.host)
+		n->hostname = strdup(n->a.host);
+	if (n->creds && !n->creds->psk && n->creds->verify && !n->hostname)
+		return err_set(e, EINVAL, "TLS on a local socket needs "
+		    "tls-hostname, the name in the server's certificate");
+	return 0;
+}
+
+static int
+where(struct opts *o, struct nbd_name *n, struct imgerr *e)
 {
 	const char *name = opts_get(o, "filename");
 
@@ -160,4 +252,10 @@ nbd_name_parse(struct opts *o, struct nbd_name *n, struct imgerr *e)
 	if (strstr(name, "://"))
 		return url(name, n, e);
 	return plain(!strncmp(name, "nbd:", 4) ? name + 4 : name, n, e);
+}
+
+int
+nbd_name_parse(struct opts *o, struct nbd_name *n, struct imgerr *e)
+{
+	return where(o, n, e) || tls(o, n, e) ? -1 : 0;
 }

@@ -2,10 +2,10 @@
  * net-nbd.c - images served over the network (the NBD project's doc/proto.md), by
  * libnbd.
  *
- * There is no thread of its own.  Whoever waits for an answer watches the
- * connection for all who wait; when his own has come, the next one does.
- * Somebody with a new request wakes him if the socket must be watched for
- * something else from then on.
+ * There is no thread of its own, but for TLS (net-nbd-tls.c).  Whoever waits for
+ * an answer watches the connection for all who wait; when his own has come, the
+ * next one does.  Somebody with a new request wakes him if the socket must be
+ * watched for something else from then on.
  *
  * When the connection is lost, requests without an answer are sent again on a
  * new one, which is tried for at least once, and for reconnect-delay seconds.
@@ -49,6 +49,7 @@ struct nbd {
 	pthread_mutex_t	lock;		/* of all that follows */
 	pthread_cond_t	cond;		/* answers; the watch is free */
 	struct nbd_handle *h;		/* NULL: no connection */
+	struct nbd_tls	*tls;		/* below it, or NULL */
 	bool		watched;
 	int		wake;		/* eventfd of whoever watches */
 	pthread_mutex_t	rmw;		/* parts of the server's blocks */
@@ -158,12 +159,32 @@ bad:
 	return NULL;
 }
 
-static struct nbd_handle *
-attach(const struct nbd *n, struct imgerr *e)
+static void
+hang_up(struct nbd *n)
+{
+	if (n->h)
+		lib.close(n->h);
+	n->h = NULL;
+	nbd_tls_end(n->tls, NULL);
+	n->tls = NULL;
+}
+
+/* Sets n->h. */
+static int
+attach(struct nbd *n, struct imgerr *e)
 {
 	int fd = address_connect(&n->name.a, e);
 
-	return fd < 0 ? NULL : handshake(n, fd, e);
+	if (fd >= 0 && n->name.creds)
+		fd = nbd_tls_start(fd, n->name.creds, n->name.hostname,
+		    &n->tls, e);
+	if (fd < 0)
+		return -1;
+	if ((n->h = handshake(n, fd, e)))
+		return 0;
+	nbd_tls_end(n->tls, e);
+	n->tls = NULL;
+	return -1;
 }
 
 /* Until there is a connection to the same export, or the time is over. */
@@ -177,16 +198,14 @@ reconnect(struct img *im)
 	while (!n->h) {
 		struct timespec t = { 0, 200000000 };
 
-		n->h = attach(n, &e);
-		if (n->h && ((uint64_t)lib.get_size(n->h) != im->size ||
-		    (!n->readonly && lib.is_read_only(n->h)))) {
-			lib.close(n->h);
-			n->h = NULL;
+		if (!attach(n, &e)) {
+			if ((uint64_t)lib.get_size(n->h) == im->size &&
+			    (n->readonly || !lib.is_read_only(n->h)))
+				return 0;
+			hang_up(n);
 			errno = ESTALE;
 			return -1;
 		}
-		if (n->h)
-			return 0;
 		if (now() >= end) {
 			errno = EIO;
 			return -1;
@@ -213,10 +232,8 @@ drop(struct nbd *n, struct nbd_handle *h)
 		wake(n);
 		pthread_cond_wait(&n->cond, &n->lock);
 	}
-	if (n->h == h) {
-		lib.close(h);
-		n->h = NULL;
-	}
+	if (n->h == h)
+		hang_up(n);
 }
 
 /* --------------------------------------------------------------- requests */
@@ -513,8 +530,7 @@ remote_truncate(struct img *im, uint64_t size, enum prealloc pre,
 static void
 release(struct nbd *n)
 {
-	if (n->h)
-		lib.close(n->h);
+	hang_up(n);
 	if (n->wake >= 0)
 		close(n->wake);
 	nbd_name_free(&n->name);
@@ -589,7 +605,7 @@ remote_open(struct img *im, struct opts *o, struct imgerr *e)
 	n->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (n->wake < 0 || options(n, o, &timeout, e))
 		goto bad;
-	for (end = now() + (double)timeout; !(n->h = attach(n, e)); sleep(1))
+	for (end = now() + (double)timeout; attach(n, e); sleep(1))
 		if (now() >= end)
 			goto bad;
 	learn(im, n);
@@ -624,7 +640,7 @@ remote_writable(struct img *im, bool on, struct imgerr *e)
 }
 
 const struct img_driver drv_nbd = {
-	.name = "nbd", .schemes = "nbd+tcp nbd+unix", .protocol = true,
+	.name = "nbd", .schemes = "nbd+tcp nbd+unix nbds nbds+tcp nbds+unix", .protocol = true,
 	.open = remote_open, .close = remote_close, .pread = remote_pread,
 	.pwrite = remote_pwrite, .preadv = img_bounce_read,
 	.pwritev = img_bounce_write, .zero = remote_zero, .discard = remote_discard,

@@ -394,7 +394,7 @@ q2_check(struct img *im, struct img_check *c, struct imgerr *e)
 	if (q2_sync(q, false))
 		goto io;
 	k.nclusters = (im->file->size + q->cs - 1) / q->cs;
-	if (k.nclusters > 1ull << 35) {
+	if (k.nclusters > 1ull << 33) {
 		err_set(e, EFBIG, "Image file is too large to check");
 		goto out;
 	}

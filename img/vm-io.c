@@ -435,7 +435,7 @@ main(int argc, char **argv)
 			    "commands; see 'vm-io -c help'.\n");
 			return 0;
 		case O_OBJ:
-			if (img_secret_add(optarg, &e)) {
+			if (img_object_add(optarg, &e)) {
 				warnx("%s", e.s);
 				return 1;
 			}

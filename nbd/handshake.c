@@ -16,47 +16,9 @@ enum { O_EXPORT = 1, O_ABORT, O_LIST, O_TLS = 5, O_INFO, O_GO, O_STRUCT,
 enum {
 	R_ACK = 1, R_SERVER, R_INFO, R_META,
 	R_UNSUP = (int)0x80000001, R_INVALID = (int)0x80000003,
+	R_TLS = (int)0x80000005,
 	R_UNKNOWN = (int)0x80000006, R_TOOBIG = (int)0x80000009,
 };
-
-int
-nbd_recv(int fd, void *p, size_t n)
-{
-	char *c = p;
-
-	while (n) {
-		ssize_t k = read(fd, c, n);
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return -1;
-		c += k;
-		n -= (size_t)k;
-	}
-	return 0;
-}
-
-int
-nbd_send(int fd, const void *p, size_t n, bool more)
-{
-	const char *c = p;
-
-	while (n) {
-		ssize_t k = send(fd, c, n, MSG_NOSIGNAL | (more ? MSG_MORE :
-		    0));
-
-		if (k < 0 && errno == ENOTSOCK)
-			k = write(fd, c, n);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return -1;
-		c += k;
-		n -= (size_t)k;
-	}
-	return 0;
-}
 
 uint16_t
 nbd_flags(const struct nbd_conn *c)
@@ -83,7 +45,7 @@ reply(struct nbd_conn *c, uint32_t opt, int type, const void *d, size_t n)
 	pbe32(h + 8, opt);
 	pbe32(h + 12, (uint32_t)type);
 	pbe32(h + 16, (uint32_t)n);
-	return nbd_send(c->out, h, 20, n > 0) || (n && nbd_send(c->out, d, n,
+	return nbd_send(c, h, 20, n > 0) || (n && nbd_send(c, d, n,
 	    false)) ? -1 : 0;
 }
 
@@ -239,25 +201,52 @@ meta(struct nbd_conn *c, uint32_t opt, const uint8_t *d, uint32_t n)
 	return reply(c, opt, R_ACK, NULL, 0);
 }
 
+/* "TLS versions", "NBD_OPT_STARTTLS": what was said before it counts no more. */
+static int
+starttls(struct nbd_conn *c, uint32_t n)
+{
+	struct imgerr e;
+	char *peer;
+	bool known;
+
+	if (n)
+		return refuse(c, O_TLS, R_INVALID, "no data expected");
+	if (!c->creds)
+		return refuse(c, O_TLS, R_UNSUP, "TLS not configured");
+	if (c->tls)
+		return refuse(c, O_TLS, R_INVALID, "TLS is in use already");
+	if (reply(c, O_TLS, R_ACK, NULL, 0) || !(c->tls = tls_open(c->creds,
+	    c->in, NULL, &e)))
+		return -1;
+	c->structured = false;
+	c->ctx = 0;
+	if (!c->authz)
+		return 0;
+	peer = tls_peer(c->tls);
+	known = peer && !strcmp(peer, c->authz);
+	free(peer);
+	return known ? 0 : -1;
+}
+
 int
 nbd_handshake(struct nbd_conn *c)
 {
 	uint8_t b[134], h[16], *d = NULL;
 	uint32_t flags, opt, n;
 	int r = 0;
-	bool nozero;
+	bool nozero, locked;
 
 	pbe64(b, NBD_PASSWD);
 	pbe64(b + 8, NBD_IHAVEOPT);
 	pbe16(b + 16, 3);		/* fixed newstyle, no zeroes */
-	if (nbd_send(c->out, b, 18, false) || nbd_recv(c->in, b, 4))
+	if (nbd_send(c, b, 18, false) || nbd_recv(c, b, 4))
 		return -1;
 	flags = be32(b);
 	if (flags & ~3u)
 		return -1;
 	nozero = flags & 2;
 	for (int rounds = 0; rounds < 10000; rounds++) {
-		if (nbd_recv(c->in, h, 16) || be64(h) != NBD_IHAVEOPT)
+		if (nbd_recv(c, h, 16) || be64(h) != NBD_IHAVEOPT)
 			goto gone;
 		opt = be32(h + 8);
 		n = be32(h + 12);
@@ -266,26 +255,33 @@ nbd_handshake(struct nbd_conn *c)
 			if (n > NBD_MAX)
 				goto gone;
 			for (; n; n -= (uint32_t)umin(n, sizeof(b)))
-				if (nbd_recv(c->in, b, umin(n, sizeof(b))))
+				if (nbd_recv(c, b, umin(n, sizeof(b))))
 					goto gone;
 			if (refuse(c, opt, R_TOOBIG, "option too long"))
 				goto gone;
 			continue;
 		}
 		free(d);
-		if (!(d = malloc(n + 1)) || nbd_recv(c->in, d, n))
+		if (!(d = malloc(n + 1)) || nbd_recv(c, d, n))
 			goto gone;
 		if (!(flags & 1) && opt != O_EXPORT)
 			goto gone;
 		r = 0;
+		locked = c->creds && !c->tls;
+		if (locked && opt != O_EXPORT && opt != O_ABORT &&
+		    opt != O_TLS) {
+			if (refuse(c, opt, R_TLS, "TLS first"))
+				goto gone;
+			continue;
+		}
 		switch (opt) {
 		case O_EXPORT:
-			if (!is_ours(c, d, n))
+			if (!is_ours(c, d, n) || locked)
 				goto gone;
 			memset(b, 0, sizeof(b));
 			pbe64(b, c->x->size);
 			pbe16(b + 8, nbd_flags(c));
-			r = nbd_send(c->out, b, nozero ? 10 : 134, false);
+			r = nbd_send(c, b, nozero ? 10 : 134, false);
 			free(d);
 			return r;
 		case O_ABORT:
@@ -296,7 +292,7 @@ nbd_handshake(struct nbd_conn *c)
 			    list(c);
 			break;
 		case O_TLS:
-			r = refuse(c, opt, R_UNSUP, "TLS not configured");
+			r = starttls(c, n);
 			break;
 		case O_INFO:
 		case O_GO:

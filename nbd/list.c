@@ -10,6 +10,7 @@
 
 #include <libnbd.h>
 
+#include "../img/net-nbd-tls.h"
 #include "../img/net.h"
 #include "nbd.h"
 
@@ -132,16 +133,19 @@ describe(struct nbd_handle *h, const char *name, const char *text)
 
 int
 nbd_list(const char *host, const char *port, const char *path,
-    struct imgerr *e)
+    const struct tls_creds *creds, const char *hostname, struct imgerr *e)
 {
 	struct address a = { (char *)(uintptr_t)host,
 		(char *)(uintptr_t)port, (char *)(uintptr_t)path };
 	struct names l = { 0 };
 	struct nbd_handle *h = NULL;
+	struct nbd_tls *tls = NULL;
 	int fd, r = -1;
 
 	if (library("libnbd.so.0", calls, sizeof(lib.p) / sizeof(lib.p[0]),
 	    lib.p, e) || (fd = address_connect(&a, e)) < 0)
+		return -1;
+	if (creds && (fd = nbd_tls_start(fd, creds, hostname, &tls, e)) < 0)
 		return -1;
 	h = lib.create();
 	if (!h || lib.set_opt_mode(h, true) || lib.set_full_info(h, true)) {
@@ -163,5 +167,6 @@ out:
 	forget(&l);
 	if (h)
 		lib.close(h);
+	nbd_tls_end(tls, r ? e : NULL);
 	return r;
 }

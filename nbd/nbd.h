@@ -8,6 +8,7 @@
 #define NBD_H
 
 #include "../img/img.h"
+#include "../img/tls.h"
 
 #define NBD_PASSWD	0x4e42444d41474943ull	/* "NBDMAGIC" */
 #define NBD_IHAVEOPT	0x49484156454f5054ull
@@ -46,23 +47,28 @@ struct nbd_export {
 struct nbd_conn {
 	struct nbd_export *x;
 	int		in, out;
+	const struct tls_creds *creds;	/* NULL: no TLS; else nothing without */
+	const char	*authz;		/* whom to let in, or NULL */
+	struct tls	*tls;		/* from STARTTLS on */
 	bool		structured, dead;
 	uint64_t	ctx;		/* bit 0 allocation, 1 depth, 2.. maps */
 	pthread_mutex_t	rlock, wlock;
 };
 
-/* Read or write all; -1 at end of file or error. */
-int	nbd_recv(int fd, void *, size_t);
-int	nbd_send(int fd, const void *, size_t, bool more);
+/* conn.c: read or write all; -1 at end of file or error.  `more' follows. */
+int	nbd_recv(struct nbd_conn *, void *, size_t);
+int	nbd_send(struct nbd_conn *, const void *, size_t, bool more);
 
 /* handshake.c: 0 when the client wants to go on, -1 when it is gone. */
 int	nbd_handshake(struct nbd_conn *);
 uint16_t nbd_flags(const struct nbd_conn *);
-/* serve.c: until the client leaves.  Closes nothing. */
+/* Ends TLS, and closes nothing. */
+void	nbd_conn_end(struct nbd_conn *);
+/* serve.c: until the client leaves. */
 void	nbd_serve(struct nbd_conn *, int threads);
 
 /* Print what the server at host and port, or at the socket `path`, exports. */
 int	nbd_list(const char *host, const char *port, const char *path,
-	    struct imgerr *);
+	    const struct tls_creds *, const char *tls_hostname, struct imgerr *);
 
 #endif

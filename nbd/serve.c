@@ -45,7 +45,7 @@ simple(struct nbd_conn *c, const struct rq *q, int e, const void *d, size_t n)
 	pbe32(h + 4, code(e));
 	pbe64(h + 8, q->cookie);
 	pthread_mutex_lock(&c->wlock);
-	r = nbd_send(c->out, h, 16, n > 0) || (n && nbd_send(c->out, d, n,
+	r = nbd_send(c, h, 16, n > 0) || (n && nbd_send(c, d, n,
 	    false)) ? -1 : 0;
 	pthread_mutex_unlock(&c->wlock);
 	return r;
@@ -66,7 +66,7 @@ chunk(struct nbd_conn *c, const struct rq *q, bool done, uint16_t type,
 	if (an)
 		memcpy(h + 20, a, an);
 	pthread_mutex_lock(&c->wlock);
-	r = nbd_send(c->out, h, 20 + an, n > 0) || (n && nbd_send(c->out, d, n,
+	r = nbd_send(c, h, 20 + an, n > 0) || (n && nbd_send(c, d, n,
 	    false)) ? -1 : 0;
 	pthread_mutex_unlock(&c->wlock);
 	return r;
@@ -271,7 +271,7 @@ next(struct nbd_conn *c, struct rq *q, uint8_t **buf, size_t *cap)
 	uint8_t h[28];
 	size_t need;
 
-	if (nbd_recv(c->in, h, 28) || be32(h) != NBD_REQUEST)
+	if (nbd_recv(c, h, 28) || be32(h) != NBD_REQUEST)
 		return -1;
 	q->flags = be16(h + 4);
 	q->type = be16(h + 6);
@@ -294,7 +294,7 @@ next(struct nbd_conn *c, struct rq *q, uint8_t **buf, size_t *cap)
 		*buf = n;
 		*cap = rup(need, 4096);
 	}
-	if (q->type == NBD_WRITE && nbd_recv(c->in, *buf, q->len))
+	if (q->type == NBD_WRITE && nbd_recv(c, *buf, q->len))
 		return -1;
 	return 0;
 }

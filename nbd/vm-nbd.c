@@ -21,6 +21,8 @@
 #include "nbd.h"
 
 static struct nbd_export ex = { .name = "" };
+static const struct tls_creds *creds;
+static const char *authz;
 static int wake[2];			/* written to when a client leaves */
 static int active;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -39,7 +41,8 @@ static void *
 client(void *arg)
 {
 	int slot = (int)(intptr_t)arg, one = 1;
-	struct nbd_conn c = { .x = &ex, .in = fds[slot], .out = fds[slot] };
+	struct nbd_conn c = { .x = &ex, .in = fds[slot], .out = fds[slot],
+		.creds = creds, .authz = authz };
 	char w = 'c';
 
 	pthread_mutex_init(&c.rlock, NULL);
@@ -47,6 +50,7 @@ client(void *arg)
 	setsockopt(c.in, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (!nbd_handshake(&c))
 		nbd_serve(&c, 16);
+	nbd_conn_end(&c);
 	pthread_mutex_lock(&lock);
 	close(c.in);
 	fds[slot] = -1;
@@ -140,6 +144,9 @@ help(void)
 "      --pid-file=PATH       write the process id there\n"
 "      --cache=MODE --aio=MODE --discard=MODE --detect-zeroes=MODE\n"
 "      --image-opts --object=DEF\n"
+"      --tls-creds=ID            demand TLS, with the credentials --object ID\n"
+"      --tls-authz=ID            let in whom the authorization --object ID names\n"
+"      --tls-hostname=NAME       -L: the name in the server's certificate\n"
 "      --stdin               one client on standard input and output\n");
 	exit(0);
 }
@@ -207,7 +214,7 @@ int
 main(int argc, char **argv)
 {
 	enum { O_CACHE = 256, O_AIO, O_DISCARD, O_DZ, O_OBJ, O_TLS, O_IO,
-		O_FORK, O_PID, O_STDIN, O_AUTHZ, O_SEL };
+		O_FORK, O_PID, O_STDIN, O_AUTHZ, O_HOSTNAME, O_SEL };
 	static const struct option lo[] = {
 		{ "help", 0, 0, 'h' }, { "version", 0, 0, 'V' },
 		{ "port", 1, 0, 'p' }, { "bind", 1, 0, 'b' },
@@ -217,7 +224,8 @@ main(int argc, char **argv)
 		{ "offset", 1, 0, 'o' }, { "allocation-depth", 0, 0, 'A' },
 		{ "bitmap", 1, 0, 'B' }, { "list", 0, 0, 'L' },
 		{ "object", 1, 0, O_OBJ }, { "tls-creds", 1, 0, O_TLS },
-		{ "tls-authz", 1, 0, O_AUTHZ }, { "trace", 1, 0, 'T' },
+		{ "tls-authz", 1, 0, O_AUTHZ },
+		{ "tls-hostname", 1, 0, O_HOSTNAME }, { "trace", 1, 0, 'T' },
 		{ "fork", 0, 0, O_FORK }, { "pid-file", 1, 0, O_PID },
 		{ "selinux-label", 1, 0, O_SEL }, { "connect", 1, 0, 'c' },
 		{ "disconnect", 0, 0, 'd' }, { "format", 1, 0, 'f' },
@@ -230,6 +238,7 @@ main(int argc, char **argv)
 	};
 	const char *port = "10809", *host = NULL, *path = NULL, *fmt = NULL;
 	const char *snap = NULL, *pidfile = NULL;
+	const char *tlsid = NULL, *authzid = NULL, *hostname = NULL;
 	bool persistent = false, dofork = false, io = false, use_stdin = false;
 	bool temp = false, list = false;
 	int c, shared = 1, fl = IMG_RDWR | IMG_UNMAP, ls = -1, ready[2];
@@ -306,7 +315,7 @@ main(int argc, char **argv)
 			break;
 		case O_DZ: opts_set(&o, "detect-zeroes", optarg); break;
 		case O_OBJ:
-			if (img_secret_add(optarg, &e))
+			if (img_object_add(optarg, &e))
 				errx(1, "%s", e.s);
 			break;
 		case O_IO: io = true; break;
@@ -322,13 +331,26 @@ main(int argc, char **argv)
 		case 'P':
 			errx(1, "--partition is gone: use --image-opts with "
 			    "raw's offset and size");
-		case O_TLS: case O_AUTHZ: case O_SEL:
-			errx(1, "TLS and SELinux options are not implemented");
+		case O_TLS: tlsid = optarg; break;
+		case O_AUTHZ: authzid = optarg; break;
+		case O_HOSTNAME: hostname = optarg; break;
+		case O_SEL:
+			errx(1, "--selinux-label is not implemented");
 		default:
 			fprintf(stderr, "Try `vm-nbd --help' for more "
 			    "information.\n");
 			return 1;
 		}
+	if (tlsid && !(creds = tls_creds_find(tlsid, !list, &e)))
+		errx(1, "%s", e.s);
+	if (authzid && !creds)
+		errx(1, "TLS authorization is only permitted with TLS "
+		    "credentials");
+	if (authzid && !(authz = tls_authz_find(authzid, &e)))
+		errx(1, "%s", e.s);
+	if (hostname && (!list || !creds))
+		errx(1, "TLS hostname is only supported with export list and "
+		    "TLS credentials");
 	if (list) {
 		if (optind < argc)
 			errx(1, "List mode is incompatible with a file name");
@@ -336,7 +358,8 @@ main(int argc, char **argv)
 		    ex.nbitmap || shared != 1 || fmt || snap || temp || io)
 			errx(1, "List mode is incompatible with per-device "
 			    "settings");
-		if (nbd_list(host ? host : "0.0.0.0", port, path, &e))
+		if (nbd_list(host ? host : "0.0.0.0", port, path, creds,
+		    hostname ? hostname : path ? NULL : host, &e))
 			errx(1, "%s", e.s);
 		return 0;
 	}
@@ -344,6 +367,20 @@ main(int argc, char **argv)
 		warnx("Invalid number of arguments");
 		fprintf(stderr, "Try `vm-nbd --help' for more information.\n");
 		return 1;
+	}
+	/* before anything has a thread: an image by TLS has some */
+	if (dofork) {
+		pid_t pid;
+		char ok;
+
+		if (pipe(ready) || (pid = fork()) < 0)
+			err(1, "fork");
+		if (pid) {
+			close(ready[1]);
+			return read(ready[0], &ok, 1) == 1 ? 0 : 1;
+		}
+		close(ready[0]);
+		setsid();
 	}
 	ex.readonly = !(fl & IMG_RDWR);
 	if (temp)
@@ -384,6 +421,9 @@ main(int argc, char **argv)
 	if (use_stdin) {
 		struct nbd_conn sc = { .x = &ex, .in = 0, .out = 1 };
 
+		if (creds)
+			errx(1, "TLS is for sockets, not --stdin");
+
 		pthread_mutex_init(&sc.rlock, NULL);
 		pthread_mutex_init(&sc.wlock, NULL);
 		if (!nbd_handshake(&sc))
@@ -398,20 +438,6 @@ main(int argc, char **argv)
 		ls = 3;
 	else
 		ls = path ? listen_unix(path) : listen_tcp(host, port);
-	if (dofork) {
-		pid_t pid;
-		char ok;
-
-		/* locks taken on open descriptions go along */
-		if (pipe(ready) || (pid = fork()) < 0)
-			err(1, "fork");
-		if (pid) {
-			close(ready[1]);
-			return read(ready[0], &ok, 1) == 1 ? 0 : 1;
-		}
-		close(ready[0]);
-		setsid();
-	}
 	if (pidfile) {
 		FILE *f = fopen(pidfile, "we");
 

@@ -9,9 +9,10 @@
  * part, to the sector.  That is every prefix, and as sectors written once are
  * there or not whatever the order, every order.  Each must open; check must
  * find leaks at worst, and mend them (or, when OPTIONS begin with `snapshots,',
- * what it can mend, as counts and flags cannot change at once); and each block must be what the last
- * flush promised, or something written to it between that and the cut.  When a
- * workload's points are made another is recorded, until POINTS are.
+ * what it can mend, as counts and flags cannot change at once); and each block
+ * must be what the last flush promised, or something written to it between that
+ * and the cut.  When a workload's points are made another is recorded, until
+ * POINTS are.
  */
 #include <err.h>
 #include <errno.h>

@@ -206,7 +206,7 @@ operation(void)
 		if (n)
 			img_pwritec(im, b, umin(n, im->size - off), off);
 		break;
-	case 8: check((int)pick(3)); break;
+	case 8: check(im->flags & IMG_RDWR ? (int)pick(3) : 0); break;
 	case 9: snapshots(); break;
 	case 10: bitmaps(); break;
 	case 11: pick(2) ? other() : amend(); break;

@@ -531,7 +531,7 @@ main(int argc, char **argv)
 	fz_init(&target);
 	format = argv[1];
 	load_seeds(argv[2]);
-	if (img_secret_add("secret,id=s,data=xyzzy", &e))
+	if (img_object_add("secret,id=s,data=xyzzy", &e))
 		errx(1, "%s", e.s);
 	if (!one && mkdir(argv[3], 0777) && errno != EEXIST)
 		err(1, "%s", argv[3]);
