@@ -8,6 +8,16 @@
 
 #include "nbd.h"
 
+void
+nbd_conn_init(struct nbd_conn *c, struct nbd_export *x, int in, int out)
+{
+	*c = (struct nbd_conn){ .x = x, .in = in, .out = out };
+	pthread_mutex_init(&c->rlock, NULL);
+	pthread_mutex_init(&c->wlock, NULL);
+	pthread_mutex_init(&c->mlock, NULL);
+	pthread_cond_init(&c->mcond, NULL);
+}
+
 static ssize_t
 out(struct nbd_conn *c, const void *p, size_t n, bool more)
 {
@@ -75,11 +85,14 @@ linger(int fd)
 void
 nbd_conn_end(struct nbd_conn *c)
 {
-	if (!c->creds)
-		return;
 	if (c->tls)
 		tls_bye(c->tls);
-	linger(c->in);
+	if (c->creds)
+		linger(c->in);
 	tls_close(c->tls);
 	c->tls = NULL;
+	pthread_mutex_destroy(&c->rlock);
+	pthread_mutex_destroy(&c->wlock);
+	pthread_mutex_destroy(&c->mlock);
+	pthread_cond_destroy(&c->mcond);
 }

@@ -22,6 +22,8 @@ enum {
 	NBD_OPT_MAX	= 64 << 10,	/* bytes of one option */
 	NBD_NAME_MAX	= 4096,
 	NBD_CTX_MAX	= 64,
+	NBD_HELD	= 64 << 20,	/* of a connection's buffers, about */
+	NBD_KEPT	= 1 << 20,	/* of one between requests */
 };
 enum {
 	NBD_F_HAS = 1, NBD_F_RO = 2, NBD_F_FLUSH = 4, NBD_F_FUA = 8,
@@ -53,7 +55,12 @@ struct nbd_conn {
 	bool		structured, dead;
 	uint64_t	ctx;		/* bit 0 allocation, 1 depth, 2.. maps */
 	pthread_mutex_t	rlock, wlock;
+	pthread_mutex_t	mlock;		/* of what follows */
+	pthread_cond_t	mcond;
+	size_t		held;		/* bytes of large buffers */
 };
+
+void	nbd_conn_init(struct nbd_conn *, struct nbd_export *, int in, int out);
 
 /* conn.c: read or write all; -1 at end of file or error.  `more' follows. */
 int	nbd_recv(struct nbd_conn *, void *, size_t);

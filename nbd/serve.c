@@ -5,7 +5,9 @@
  * Each connection has a few threads.  One at a time reads a request with its
  * data; then it does the work while another reads the next; replies go out
  * under a lock in the order they are ready.  So requests of one connection
- * run in parallel, and memory is at most threads * NBD_MAX.
+ * run in parallel.  Large buffers go when their request is done, and while they
+ * are NBD_HELD together the next request is not read: a client that asks for
+ * much and takes nothing has no more than that.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -264,6 +266,28 @@ work(struct nbd_conn *c, const struct rq *q, uint8_t *buf)
 	return r;
 }
 
+static void
+hold(struct nbd_conn *c, size_t n)
+{
+	pthread_mutex_lock(&c->mlock);
+	while (c->held && c->held + n > NBD_HELD)
+		pthread_cond_wait(&c->mcond, &c->mlock);
+	c->held += n;
+	pthread_mutex_unlock(&c->mlock);
+}
+
+static void
+release(struct nbd_conn *c, uint8_t **buf, size_t *cap)
+{
+	free(*buf);
+	*buf = NULL;
+	pthread_mutex_lock(&c->mlock);
+	c->held -= *cap;
+	*cap = 0;
+	pthread_cond_signal(&c->mcond);
+	pthread_mutex_unlock(&c->mlock);
+}
+
 /* The next request, its data in *buf; -1 when there are no more. */
 static int
 next(struct nbd_conn *c, struct rq *q, uint8_t **buf, size_t *cap)
@@ -286,13 +310,13 @@ next(struct nbd_conn *c, struct rq *q, uint8_t **buf, size_t *cap)
 	if (need > NBD_MAX && q->type == NBD_WRITE)
 		return -1;
 	if (need > *cap && need <= NBD_MAX) {
-		uint8_t *n = NULL;
-
-		if (posix_memalign((void **)&n, 4096, rup(need, 4096)))
-			return -1;
-		free(*buf);
-		*buf = n;
+		release(c, buf, cap);
+		hold(c, rup(need, 4096));
 		*cap = rup(need, 4096);
+		if (posix_memalign((void **)buf, 4096, *cap)) {
+			*buf = NULL;
+			return -1;
+		}
 	}
 	if (q->type == NBD_WRITE && nbd_recv(c, *buf, q->len))
 		return -1;
@@ -326,8 +350,10 @@ loop(void *arg)
 			c->dead = true;
 			break;
 		}
+		if (cap > NBD_KEPT)
+			release(c, &buf, &cap);
 	}
-	free(buf);
+	release(c, &buf, &cap);
 	return NULL;
 }
 

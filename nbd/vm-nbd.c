@@ -41,12 +41,12 @@ static void *
 client(void *arg)
 {
 	int slot = (int)(intptr_t)arg, one = 1;
-	struct nbd_conn c = { .x = &ex, .in = fds[slot], .out = fds[slot],
-		.creds = creds, .authz = authz };
+	struct nbd_conn c;
 	char w = 'c';
 
-	pthread_mutex_init(&c.rlock, NULL);
-	pthread_mutex_init(&c.wlock, NULL);
+	nbd_conn_init(&c, &ex, fds[slot], fds[slot]);
+	c.creds = creds;
+	c.authz = authz;
 	setsockopt(c.in, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (!nbd_handshake(&c))
 		nbd_serve(&c, 16);

@@ -87,3 +87,28 @@ stop() { kill "$(cat pid)"; while [ -e pid ]; do sleep 0.02; done; }
 		[ "$output" = "$want" ]
 	done
 }
+
+@test "a client that asks for much and takes nothing costs little" {
+	command -v python3 >/dev/null || skip "python3 is not installed"
+	truncate -s 64M big
+	serve -t -f raw big
+	python3 - "$S" "$(cat pid)" <<'X'
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+def get(n):
+    while n:
+        n -= len(s.recv(min(n, 1 << 20)))
+get(18)
+s.sendall(struct.pack(">IQII", 3, 0x49484156454F5054, 1, 0))
+get(10)
+for i in range(40):
+    s.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, i, 0, 32 << 20))
+for i in range(40):
+    get(16 + (32 << 20))
+high = [l.split()[1] for l in open(f"/proc/{sys.argv[2]}/status") if l.startswith("VmHWM")]
+print(high[0], "KiB")
+assert int(high[0]) < 150000
+X
+	stop
+}

@@ -496,8 +496,8 @@ try_seeds(void)
 	}
 }
 
-static const struct fuzz target = { sizeof(struct input), make, change, run,
-	print };
+static const struct fuzz target = { sizeof(struct input), 0, make, change,
+	run, print };
 
 /* One input, here; with a file, only its image. */
 static int

@@ -3,7 +3,8 @@
  * nbd-fuzz server|client FINDINGS COUNT [SEED]: COUNT hostile conversations in
  * the NBD protocol, in this process.  As a server, what we get is options and
  * requests near to right ones.  As a client, we use a disk on our own server,
- * some bytes of whose answers are changed on the way, or lost.
+ * some bytes of whose answers are changed on the way, or lost; nbd-fuzz client
+ * DIRECTORY -r INPUT does one of these again.
  */
 #include <pthread.h>
 #include <sys/socket.h>
@@ -219,8 +220,9 @@ static int to_server, from_server = -1;
 static void
 serve(const struct input *in)
 {
-	struct nbd_conn c = { .x = &ex, .in = to_server, .out = from_server };
+	struct nbd_conn c;
 
+	nbd_conn_init(&c, &ex, to_server, from_server);
 	said = 0;
 	put32(in->start);
 	for (uint32_t i = 0; i < in->n; i++)
@@ -228,12 +230,11 @@ serve(const struct input *in)
 	if (ftruncate(to_server, 0) || pwrite(to_server, talk, said, 0) < 0 ||
 	    lseek(to_server, 0, SEEK_SET))
 		err(1, "memory");
-	pthread_mutex_init(&c.rlock, NULL);
-	pthread_mutex_init(&c.wlock, NULL);
 	if (!nbd_handshake(&c)) {
 		fz->ok++;
 		nbd_serve(&c, 1);
 	}
+	nbd_conn_end(&c);
 }
 
 /* ------------------------------------------------------------- the client */
@@ -275,7 +276,7 @@ play(void *arg)
 {
 	/* whoever waits for more than comes gets the end of the connection */
 	struct timeval soon = { 0, 3000 };
-	struct nbd_conn c = { .x = &ex };
+	struct nbd_conn c;
 
 	for (;;) {
 		int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -283,13 +284,12 @@ play(void *arg)
 		if (fd < 0)
 			break;
 		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof(soon));
-		c = (struct nbd_conn){ .x = &ex, .in = fd, .out = fd };
-		pthread_mutex_init(&c.rlock, NULL);
-		pthread_mutex_init(&c.wlock, NULL);
+		nbd_conn_init(&c, &ex, fd, fd);
 		player = fd;
 		if (!nbd_handshake(&c))
 			nbd_serve(&c, 1);
 		player = -1;
+		nbd_conn_end(&c);
 		close(fd);
 	}
 	return NULL;
@@ -330,8 +330,9 @@ run(const void *v)
 		serve(v);
 }
 
-static const struct fuzz target = { sizeof(struct input), make, change, run,
-	print };
+/* libnbd keeps the text of a thread's last error. */
+static const struct fuzz target = { sizeof(struct input), 400, make, change,
+	run, print };
 
 /* A disk with holes, a backing image and bitmaps. */
 static void
@@ -365,10 +366,33 @@ disk(void)
 	ex.nbitmap = 2;
 }
 
+/* One input of the client's, as a finding has it. */
+static void
+replay(const char *text)
+{
+	struct input in = { .start = 3 };
+	unsigned long long v;
+	unsigned byte;
+	int k;
+
+	if (sscanf(text, "start %*u ops %llx%n", &v, &k) != 1)
+		errx(2, "'%s'?", text);
+	in.ops = v;
+	for (text += k; in.npatch < PATCHES && sscanf(text, " %llu=%x%n", &v,
+	    &byte, &k) == 2; text += k) {
+		in.at[in.npatch] = v;
+		in.byte[in.npatch++] = (uint8_t)byte;
+	}
+	memcpy(fz->cur, &in, sizeof(in));
+	signal(SIGPROF, fz_alarm);
+	signal(SIGALRM, fz_alarm);
+	fz_one();
+}
+
 int
 main(int argc, char **argv)
 {
-	uint64_t n;
+	uint64_t n = 0;
 	char *out;
 
 	if (argc < 4 || (strcmp(argv[1], "server") && strcmp(argv[1],
@@ -386,7 +410,10 @@ main(int argc, char **argv)
 	to_server = memfd_create("in", MFD_CLOEXEC);
 	if (!client)
 		from_server = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	n = fz_main(&target, client ? "nbd-client" : "nbd-server", out,
+	if (client && !strcmp(argv[3], "-r"))
+		replay(argv[4]);
+	else
+		n = fz_main(&target, client ? "nbd-client" : "nbd-server", out,
 	    argc > 4 ? strtoull(argv[4], NULL, 0) : 1, strtoull(argv[3], NULL,
 	    0));
 	for (int i = 0; i < 3; i++)
