@@ -144,7 +144,7 @@ lengths(int argc, char **argv, int64_t *off, int64_t *len)
 		if (io_number(argv[optind], &k))
 			return NULL;
 		*len += k;
-		if (*len > INT32_MAX - 512) {
+		if (*len > INT32_MAX - 511) {
 			printf("length cannot exceed %d, given %s\n",
 			    INT32_MAX - 511, argv[optind]);
 			return NULL;
@@ -244,10 +244,11 @@ do_write(int argc, char **argv)
 	int64_t off, len;
 	uint8_t *b;
 	bool vec = strcmp(argv[0], "write") && strcmp(argv[0], "w");
+	bool aio = !strcmp(argv[0], "aio_write");
 	int r, fl;
 
-	if (options(argc, argv, vec ? !strcmp(argv[0], "writev") ? "CfqP:" :
-	    "CfiP:quz" : "bcCfnpP:qs:uz", &o))
+	if (options(argc, argv, aio ? "CfiP:quz" : vec ? "CfqP:" :
+	    "bcCfnpP:qs:uz", &o))
 		return 1;
 	if (argc - optind < 2 || (!vec && argc - optind != 2))
 		return io_usage(argv[0]);
@@ -268,7 +269,11 @@ do_write(int argc, char **argv)
 		printf("-u requires -z to be specified\n");
 		return 1;
 	}
-	if ((o.zero + o.has_pat + (o.src != NULL)) > 1) {
+	if (aio && o.zero && argc - optind != 2) {
+		printf("-z supports only a single length parameter\n");
+		return 1;
+	}
+	if (!aio && (o.zero + o.has_pat + (o.src != NULL)) > 1) {
 		printf("Only one of -z, -P, and -s can be specified at the same "
 		    "time\n");
 		return 1;

@@ -44,8 +44,10 @@ io_number(const char *s, int64_t *v)
 {
 	uint64_t u;
 
-	if (size_parse(s, 'B', &u) || u > INT64_MAX) {
-		if (errno == ERANGE)
+	bool bad = size_parse(s, 'B', &u);
+
+	if (bad || u > INT64_MAX) {
+		if (!bad || errno == ERANGE)
 			printf("Parsing error: argument too large -- %s\n", s);
 		else
 			printf("Parsing error: non-numeric argument, or "
@@ -218,7 +220,7 @@ static const struct cmd cmds[] = {
 	    "prints information about the current file" },
 	{ "length", "l", do_length, 0, 0, false, "",
 	    "gets the length of the current file" },
-	{ "map", "", do_map, 0, 1, false, "",
+	{ "map", "", do_map, 0, 0, false, "",
 	    "prints the allocated areas of a file" },
 	{ "open", "o", do_open, 0, -1, true,
 	    "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
@@ -282,7 +284,7 @@ command(const char *line)
 	const struct cmd *c;
 	int argc = 0, n;
 
-	for (char *w; argc < 63 && (w = strsep(&p, " \t\n"));)
+	for (char *w; argc < 63 && (w = strsep(&p, " \n"));)
 		if (*w)
 			argv[argc++] = w;
 	argv[argc] = NULL;

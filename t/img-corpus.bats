@@ -80,6 +80,7 @@ corpus() {
 @test "dd" { corpus dd; }
 @test "bench" { corpus bench; }
 @test "io" { corpus io; }
+@test "io: numbers, options, formats" { corpus io-more; }
 @test "every file of the corpus is run" {
 	for f in "$BATS_TEST_DIRNAME"/corpus/*.txt; do
 		f=${f##*/}
