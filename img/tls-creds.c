@@ -212,8 +212,8 @@ parse(struct tls_creds *c, struct opts *o, const char **more,
 	if (c->psk)
 		*more = opts_get(o, "file");	/* of a URI */
 	if (!id || (!dir && !*more))
-		return err_set(e, EINVAL, "Parameter '%s' is missing", id ?
-		    "dir" : "id");
+		return err_set(e, EINVAL, id ? "Missing 'dir' property value" :
+		    "Parameter 'id' is missing");
 	if (end && strcmp(end, "server") && strcmp(end, "client"))
 		return err_set(e, EINVAL, "Parameter 'endpoint' does not "
 		    "accept value '%s'", end);

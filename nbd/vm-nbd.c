@@ -18,6 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <bsd/stdlib.h>
+
 #include "nbd.h"
 
 static struct nbd_export ex = { .name = "" };
@@ -118,6 +120,33 @@ cache(const char *s, int *f)
 			return 0;
 		}
 	return -1;
+}
+
+/* NAME or ID, or snapshot.id=ID,snapshot.name=NAME. */
+static int
+load_snapshot(const char *s, struct imgerr *e)
+{
+	int (*load)(struct img *, const char *, const char *, struct imgerr *) =
+	    ex.im->drv->snap_load;
+	struct opts o = { 0 };
+	const char *id, *name;
+
+	if (!load)
+		return err_set(e, ENOTSUP, "Block format '%s' used by device '' "
+		    "does not support temporarily loading internal snapshots",
+		    ex.im->drv->name);
+	if (strncmp(s, "snapshot.", 9))
+		return load(ex.im, s, NULL, e) && load(ex.im, NULL, s, e) ? -1 :
+		    0;
+	if (opts_text(&o, s, NULL, e))
+		return -1;
+	id = opts_get(&o, "snapshot.id");
+	name = opts_get(&o, "snapshot.name");
+	for (struct optval *v = o.head; v; v = v->next)
+		if (!v->used)
+			return err_set(e, EINVAL, "Invalid parameter '%s'",
+			    v->key);
+	return load(ex.im, id, name, e);
 }
 
 static void
@@ -245,7 +274,11 @@ main(int argc, char **argv)
 	struct opts o = { 0 };
 	struct imgerr e;
 	struct sigaction sa = { .sa_handler = on_term };
+	int once[3] = { 0 };		/* -n and --cache, --aio, --discard */
+	const char *why;
+	static char self[] = "vm-nbd";
 
+	argv[0] = self;			/* getopt's messages */
 	while ((c = getopt_long(argc, argv,
 	    "hVb:o:p:rsnc:dvk:e:f:tl:x:T:D:AB:LP:", lo, NULL)) != -1)
 		switch (c) {
@@ -261,8 +294,8 @@ main(int argc, char **argv)
 				errx(1, "socket path must be absolute");
 			break;
 		case 'e':
-			shared = atoi(optarg);
-			if (shared < 0 || optarg[strspn(optarg, "0123456789")])
+			shared = (int)strtonum(optarg, 0, INT32_MAX, &why);
+			if (why)
 				errx(1, "Invalid shared device number '%s'",
 				    optarg);
 			break;
@@ -295,17 +328,23 @@ main(int argc, char **argv)
 			snap = optarg;
 			fl &= ~IMG_RDWR;
 			break;
-		case 'n': fl |= IMG_NOCACHE; break;
-		case O_CACHE:
-			if (cache(optarg, &fl))
+		case 'n': case O_CACHE:
+			if (once[0]++)
+				errx(1, "-n and --cache can only be specified "
+				    "once");
+			if (cache(c == 'n' ? "none" : optarg, &fl))
 				errx(1, "Invalid cache mode `%s'", optarg);
 			break;
 		case O_AIO:
+			if (once[1]++)
+				errx(1, "--aio can only be specified once");
 			if (aio_parse(optarg, &e))
 				errx(1, errno == ENOTSUP ? "--aio=%s: %s" :
-				    "invalid aio mode `%s'", optarg, e.s);
+				    "Invalid aio mode '%s'", optarg, e.s);
 			break;
 		case O_DISCARD:
+			if (once[2]++)
+				errx(1, "--discard can only be specified once");
 			if (!strcmp(optarg, "ignore") || !strcmp(optarg,
 			    "off"))
 				fl &= ~IMG_UNMAP;
@@ -313,7 +352,13 @@ main(int argc, char **argv)
 			    "on"))
 				errx(1, "Invalid discard mode `%s'", optarg);
 			break;
-		case O_DZ: opts_set(&o, "detect-zeroes", optarg); break;
+		case O_DZ:
+			if (strcmp(optarg, "off") && strcmp(optarg, "on") &&
+			    strcmp(optarg, "unmap"))
+				errx(1, "Failed to parse detect_zeroes mode: "
+				    "invalid parameter value: %s", optarg);
+			opts_set(&o, "detect-zeroes", optarg);
+			break;
 		case O_OBJ:
 			if (img_object_add(optarg, &e))
 				errx(1, "%s", e.s);
@@ -337,27 +382,26 @@ main(int argc, char **argv)
 		case O_SEL:
 			errx(1, "--selinux-label is not implemented");
 		default:
-			fprintf(stderr, "Try `vm-nbd --help' for more "
-			    "information.\n");
-			return 1;
+			errx(1, "Try `vm-nbd --help' for more information.");
 		}
+	if (!tlsid && (authzid || hostname))
+		errx(1, "--tls-%s is not permitted without --tls-creds",
+		    authzid ? "authz" : "hostname");
 	if (tlsid && !(creds = tls_creds_find(tlsid, !list, &e)))
-		errx(1, "%s", e.s);
-	if (authzid && !creds)
-		errx(1, "TLS authorization is only permitted with TLS "
-		    "credentials");
+		errx(1, "Failed to get TLS creds: %s", e.s);
 	if (authzid && !(authz = tls_authz_find(authzid, &e)))
 		errx(1, "%s", e.s);
-	if (hostname && (!list || !creds))
-		errx(1, "TLS hostname is only supported with export list and "
-		    "TLS credentials");
+	if (hostname && !list)
+		errx(1, "TLS hostname is only supported with export list");
 	if (list) {
 		if (optind < argc)
 			errx(1, "List mode is incompatible with a file name");
 		if (*ex.name || ex.description || ex.off || ex.depth ||
-		    ex.nbitmap || shared != 1 || fmt || snap || temp || io)
+		    ex.nbitmap || fmt || snap || once[0] || once[1] || once[2])
 			errx(1, "List mode is incompatible with per-device "
 			    "settings");
+		if (dofork)
+			errx(1, "List mode is incompatible with forking");
 		if (nbd_list(host ? host : "0.0.0.0", port, path, creds,
 		    hostname ? hostname : path ? NULL : host, &e))
 			errx(1, "%s", e.s);
@@ -368,6 +412,8 @@ main(int argc, char **argv)
 		fprintf(stderr, "Try `vm-nbd --help' for more information.\n");
 		return 1;
 	}
+	if (io && fmt)
+		errx(1, "--image-opts and -f are mutually exclusive");
 	/* before anything has a thread: an image by TLS has some */
 	if (dofork) {
 		pid_t pid;
@@ -386,16 +432,14 @@ main(int argc, char **argv)
 	if (temp)
 		fl &= ~IMG_RDWR;
 	if (io) {
-		opts_text(&o, argv[optind], NULL, &e);
+		opts_text(&o, argv[optind], "file", &e);
 		ex.im = img_open(NULL, NULL, &o, fl, &e);
 	} else
 		ex.im = img_open(argv[optind], fmt, &o, fl, &e);
 	if (!ex.im)
 		errx(1, "Failed to blk_new_open '%s': %s", argv[optind], e.s);
-	if (snap && (!ex.im->drv->snap_load || (ex.im->drv->snap_load(ex.im,
-	    snap, NULL, &e) && ex.im->drv->snap_load(ex.im, NULL, snap, &e))))
-		errx(1, "Failed to load snapshot: %s", ex.im->drv->snap_load ?
-		    e.s : "not supported");
+	if (snap && load_snapshot(snap, &e))
+		errx(1, "Failed to load snapshot: %s", e.s);
 	if (temp) {
 		struct img *top = img_temporary(ex.im, &e);
 
@@ -404,12 +448,12 @@ main(int argc, char **argv)
 		ex.im = top;
 	}
 	if (ex.off > ex.im->size)
-		errx(1, "Offset (%llu) has to be smaller than the image size "
-		    "(%llu)", (unsigned long long)ex.off,
+		errx(1, "Offset (%llu) cannot be greater than size of the "
+		    "containing file (%llu)", (unsigned long long)ex.off,
 		    (unsigned long long)ex.im->size);
 	ex.size = ex.im->size - ex.off;
 	ex.multi = shared != 1;
-	for (int i = 0; i < ex.nbitmap; i++) {
+	for (int i = ex.nbitmap - 1; i >= 0; i--) {
 		bool d;
 		uint64_t n;
 

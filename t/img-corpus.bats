@@ -3,7 +3,7 @@
 # same.
 #
 #	== NAME		from here on in empty directories
-#	img WORDS	qemu-img and vm-img; likewise io
+#	img WORDS	qemu-img and vm-img; likewise io, nbd
 #	! COMMAND	changes both directories alike
 #	@ FORMAT FILE	both files have the same content for the peer, and ours is
 #			clean for it
@@ -52,7 +52,7 @@ corpus() {
 			mkdir "$P" "$O"
 			continue ;;
 		''|'#'*) continue ;;
-		img*|io*) eval "same $line" ;;
+		'img '*|'io '*|'nbd '*|nbd) eval "same $line" ;;
 		'! '*) both sh -ec "${line#! }" ;;
 		'@ '*) content ${line#@ } ;;
 		'~'*) eval "on_purpose '${line%% *}' ${line#*: }" ;;
@@ -81,6 +81,7 @@ corpus() {
 @test "bench" { corpus bench; }
 @test "io" { corpus io; }
 @test "io: numbers, options, formats" { corpus io-more; }
+@test "nbd" { corpus nbd; }
 @test "every file of the corpus is run" {
 	for f in "$BATS_TEST_DIRNAME"/corpus/*.txt; do
 		f=${f##*/}

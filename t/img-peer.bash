@@ -4,7 +4,7 @@ peer_setup() {
 	command -v qemu-img >/dev/null || skip "qemu-img is not installed"
 	command -v qemu-io >/dev/null || skip "qemu-io is not installed"
 	B="$PWD/build/bin"
-	make -s build/bin/vm-img build/bin/vm-io
+	make -s build/bin/vm-img build/bin/vm-io build/bin/vm-nbd
 	P="$BATS_TEST_TMPDIR/peer" O="$BATS_TEST_TMPDIR/ours"
 	mkdir -p "$P" "$O"
 	LANG=C; export LANG
@@ -13,7 +13,7 @@ peer_setup() {
 # Names, times, and blocks used on the host: these may differ.
 peer_norm() {
 	sed -E -e '/^qemu: module .* not found/d' \
-	    -e 's/(vm|qemu)-(img|io)/X-\2/g' \
+	    -e 's/(vm|qemu)-(img|io|nbd)/X-\2/g' \
 	    -e 's/^(disk size:|    "actual-size":) .*/\1/' \
 	    -e 's/(^|; )[0-9:.]+( sec)? \(.*/\1T/' \
 	    -e 's/(completed in) [0-9.]+/\1/' \
@@ -24,8 +24,8 @@ peer_norm() {
 same() {
 	local t=$1 a=0 b=0
 	shift
-	(cd "$P" && timeout 60 "qemu-$t" "$@") >"$P/.o" 2>"$P/.e" </dev/null || a=$?
-	(cd "$O" && timeout 60 "$B/vm-$t" "$@") >"$O/.o" 2>"$O/.e" </dev/null || b=$?
+	(cd "$P" && timeout ${limit:-60} "qemu-$t" "$@") >"$P/.o" 2>"$P/.e" </dev/null || a=$?
+	(cd "$O" && timeout ${limit:-60} "$B/vm-$t" "$@") >"$O/.o" 2>"$O/.e" </dev/null || b=$?
 	if [ $a -ne $b ] ||
 	    ! diff <(peer_norm "$P/.o") <(peer_norm "$O/.o") ||
 	    ! diff <(peer_norm "$P/.e") <(peer_norm "$O/.e"); then

@@ -112,3 +112,14 @@ assert int(high[0]) < 150000
 X
 	stop
 }
+
+@test "-l: a snapshot by its name, its number, or both" {
+	"$B/vm-img" snapshot -c one q
+	"$B/vm-io" -f qcow2 -c "write -q -P 1 0 1M" q
+	for l in one 1 snapshot.name=one snapshot.id=1 snapshot.id=1,snapshot.name=one; do
+		serve -f qcow2 -l $l q
+		nbdcopy "$U" out
+		cmp r out
+		while [ -e pid ]; do sleep 0.02; done
+	done
+}

@@ -159,7 +159,7 @@ refused() {
 	bad "'endpoint' does not accept value 'both'" $(x509 good both)
 	bad "invalid parameter 'colour'" $(x509 good server),colour=red
 	bad "'qom-type' does not accept value 'tls-creds-anon'" --object tls-creds-anon,id=t
-	bad "only permitted with TLS" --object authz-simple,id=a,identity=b --tls-authz a
+	bad "not permitted without --tls-creds" --object authz-simple,id=a,identity=b --tls-authz a
 	bad "No authorization with id 'z'" $(x509 good server) --tls-creds t --tls-authz z
 	bad "TLS hostname is only supported" $(x509 good server) --tls-creds t --tls-hostname x
 	run "$B/vm-img" info nbds://localhost/
