@@ -23,6 +23,7 @@ enum {
 #define NONE		0xffffffffu
 #define ZERO		0xfffffffeu
 #define VDI_MAXN	0x1fffff80u	/* blocks, as QEMU has it */
+enum { ERRORS_MAX = 100000 };		/* that check speaks of */
 
 struct vdi {
 	struct blockmap	m;
@@ -229,9 +230,14 @@ vdi_check(struct img *im, struct img_check *c, struct imgerr *e)
 			    "by %u", b, b);
 		else
 			seen[b / 8] |= (uint8_t)(1 << b % 8);
-		if (*s) {
-			c->corruptions++;
-			c->say(c->arg, true, s);
+		if (!*s)
+			continue;
+		c->corruptions++;
+		c->say(c->arg, true, s);
+		if (c->corruptions == ERRORS_MAX) {
+			c->say(c->arg, true, "ERROR: too many of them, the rest "
+			    "is not looked at");
+			goto out;
 		}
 	}
 	/* QEMU calls any difference an error; blocks counted and not mapped
@@ -244,6 +250,7 @@ vdi_check(struct img *im, struct img_check *c, struct imgerr *e)
 		c->corruptions++;
 		c->say(c->arg, true, s);
 	}
+out:
 	free(seen);
 	if (!c->fix || (!c->leaks && !c->corruptions))
 		return 0;

@@ -371,7 +371,7 @@ X
 	make_one qed
 	truncate -s 15T h
 	check qed 3
-	make_one qcow2 -o cluster_size=512,refcount_bits=64
+	make_one qcow2 -o cluster_size=4k,refcount_bits=64
 	truncate -s 15T h
 	check qcow2 0
 }
