@@ -66,6 +66,21 @@ for l in sys.stdin: assert json.loads(l)["ours"] > 0' <build/bench/kernels.json
 	[ "$(grep -c '^{"network":.*}$' build/bench/net.json)" -eq 8 ]
 }
 
+@test "net.sh: a load that fails ends it, with nothing left" {
+	[ -c /dev/net/tun ] || skip "no /dev/net/tun"
+	ip netns add "probe$$" 2>/dev/null || skip "no network namespaces here"
+	ip netns del "probe$$"
+	n=$(ip netns list | wc -l)
+	mkdir "$BATS_TEST_TMPDIR/bin"
+	printf '#!/bin/sh\nexit 1\n' >"$BATS_TEST_TMPDIR/bin/timeout"
+	chmod +x "$BATS_TEST_TMPDIR/bin/timeout"
+	run timeout -k 5 60 env PATH="$BATS_TEST_TMPDIR/bin:$PATH" \
+		t/bench/net.sh -n 1 -k nat -s 20
+	[ "$status" -eq 1 ]
+	[[ $output == *"failed"* ]]
+	[ "$(ip netns list | wc -l)" -eq "$n" ]
+}
+
 @test "table: medians, ratios, means; a wrong result is a failure" {
 	tmp=$BATS_TEST_TMPDIR
 	sums() {

@@ -47,10 +47,10 @@ ended() {
 }
 
 # ---- a namespace; the far side is the host's kernel
-space=b$$
 tap=bt$$
 namespace() {
-	ip netns add $space || die "no network namespaces here"
+	ip netns add b$$ || die "no network namespaces here"
+	space=b$$
 	server
 	if [ "$1" = ours ]; then
 		build/bin/vm-slirp -M "$tmp/ctl" -o mtu="$2" tap:$tap &
@@ -80,6 +80,7 @@ namespace() {
 	done
 	ended
 	ip netns del $space
+	space=
 }
 
 nat() {

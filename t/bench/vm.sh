@@ -11,11 +11,13 @@ limit=${LIMIT:-1800}
 names= who=native,ours,peer opts=
 tmp=$(mktemp -d) || exit 1
 export XDG_RUNTIME_DIR="$tmp"
-running=
+running= space=
 cleanup() {
 	trap - EXIT INT TERM
-	[ ! "$running" ] || kill -9 "$running" 2>/dev/null
+	# shellcheck disable=SC2086
+	[ ! "$running" ] || kill -9 $running 2>/dev/null
 	wait
+	[ ! "$space" ] || ip netns del "$space" 2>/dev/null
 	rm -rf "$tmp"
 }
 trap cleanup EXIT
