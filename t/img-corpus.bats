@@ -52,7 +52,7 @@ corpus() {
 			mkdir "$P" "$O"
 			continue ;;
 		''|'#'*) continue ;;
-		'img '*|'io '*|'nbd '*|nbd) eval "same $line" ;;
+		'img '*|'io '*|'nbd '*|img|io|nbd) eval "same $line" ;;
 		'! '*) both sh -ec "${line#! }" ;;
 		'@ '*) content ${line#@ } ;;
 		'~'*) eval "on_purpose '${line%% *}' ${line#*: }" ;;
