@@ -26,7 +26,7 @@ same() {
 	shift
 	(cd "$P" && timeout ${limit:-60} "qemu-$t" "$@") >"$P/.o" 2>"$P/.e" </dev/null || a=$?
 	(cd "$O" && timeout ${limit:-60} "$B/vm-$t" "$@") >"$O/.o" 2>"$O/.e" </dev/null || b=$?
-	if [ $a -ne $b ] ||
+	if [ $a -ne $b ] || [ $a -eq 124 ] ||
 	    ! diff <(peer_norm "$P/.o") <(peer_norm "$O/.o") ||
 	    ! diff <(peer_norm "$P/.e") <(peer_norm "$O/.e"); then
 		echo "differs: $t $* (exit $a, ours $b)"
