@@ -4,9 +4,9 @@
  *
  * An empty entry has a non-canonical tag and no addend, or is there itself, so
  * that even a guest address that equals the tag only reaches a host #GP, which is
- * what the guest should get.  Entries of non-global pages are logged as they are filled, so
- * that the usual flush (a CR3 write) clears a few entries and not tables.  For
- * slots emitted code decides, by the address: all of the lower half are logged,
+ * what the guest should get.  Entries of non-global pages are logged as they are
+ * filled, so that the usual flush (a CR3 write) clears a few entries and not
+ * tables.  For slots emitted code decides, by the address: all of the lower half are logged,
  * none of the upper half, where `high_local` says that one was not global.
  */
 #include "x86/jit.h"

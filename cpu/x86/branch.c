@@ -160,7 +160,6 @@ emit_returned(struct tr *t, int32_t next)
 		e_jmp_to(e, stub_ind[t->set]);
 		return;
 	}
-
 	e_alu_ri(e, 1, 4, S1, -4096);
 	e_st_gs(e, S1, GS(ripbase));
 	k = cold_exit(t, link_jmp(e), next, EXIT_LINK);

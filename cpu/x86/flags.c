@@ -19,13 +19,26 @@ e_lazy(struct emit *e, bool store)
 		e_movzx_gs(e, 2, H_AX, GS(lazy));
 }
 
+void
+flags_to_ax(struct emit *e)
+{
+	e8(e, 0x9f);				/* lahf */
+	e8(e, 0x0f); e8(e, 0x90); e8(e, 0xc0);	/* seto al */
+}
+
+void
+flags_from_ax(struct emit *e)
+{
+	e8(e, 0x04); e8(e, 0x7f);		/* add $127, al: OF */
+	e8(e, 0x9e);				/* sahf */
+}
+
 /* Uses S2. */
 void
 flags_put(struct emit *e)
 {
 	e_mov_rr(e, 1, S2, H_AX);
-	e8(e, 0x9f);				/* lahf */
-	e8(e, 0x0f); e8(e, 0x90); e8(e, 0xc0);	/* seto al */
+	flags_to_ax(e);
 	e_lazy(e, true);
 	e_mov_rr(e, 1, H_AX, S2);
 }
@@ -36,8 +49,7 @@ flags_get(struct emit *e)
 {
 	e_mov_rr(e, 1, S2, H_AX);
 	e_lazy(e, false);
-	e8(e, 0x04); e8(e, 0x7f);		/* add $127, al: OF */
-	e8(e, 0x9e);				/* sahf */
+	flags_from_ax(e);
 	e_mov_rr(e, 1, H_AX, S2);
 }
 

@@ -174,8 +174,8 @@ void	emit_look(struct emit *, uint32_t tlb, unsigned size);
 /* the last index: for a group of accesses */
 extern const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
 extern const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
-/* call: S1 is the linear address; afterwards [S1 + S2] is it */
-extern const uint8_t *stub_look[MMU_N][2][NCLS][FLAGS_N][2];
+/* call: S1 is the linear address; afterwards [S1 + S2] is it; keeps flags */
+extern const uint8_t *stub_look[MMU_N][2][NCLS][2];
 extern const uint8_t *stub_ind[MMU_N];	/* jump to rip in S1; flags lazy */
 extern const uint8_t *stub_goto[MMU_N];	/* the same, polls first */
 extern const uint8_t *stub_ret[MMU_N];	/* a return there; polls first */
@@ -249,6 +249,8 @@ void	emit_sp(struct tr *, int32_t by);
 void	emit_push_gs(struct tr *, unsigned size, uint32_t off);
 
 /* flags.c */
+void	flags_to_ax(struct emit *);
+void	flags_from_ax(struct emit *);
 void	flags_put(struct emit *);
 void	flags_get(struct emit *);
 uint64_t flags_decode(uint16_t lazy);

@@ -1,8 +1,8 @@
 /*
  * site.c - a memory access in emitted code.
  *
- * Most code runs seldom, and what it costs is fetching it and what it looks at.
- * So an access looks into the TLB, which others use as well:
+ * Most code runs seldom, and what it looks at costs more than what it does.  So an
+ * access looks into the TLB, which others use as well:
  *
  *	lea	EA, S1
  *	rorx	$8, S1, S2
@@ -13,10 +13,11 @@
  * back: mov	gs:tlb.host(S2), S2	where the page is
  *	OP	(S2, S1)
  *
- * by a call (stub.c).  In blocks that run often (profile.c) it has a slot {tag,
- * addend} in the vcpu: the linear page it touched last and what to add to reach
- * the host's.  That waits for nothing, but is code and data of its own; if it
- * misses often the block does the above itself.
+ * or where the guest's flags are live calls what does that and keeps them
+ * (stub_look).  In blocks that run often (profile.c) it has a slot {tag, addend}
+ * in the vcpu: the linear page it touched last and what to add to reach the
+ * host's.  That waits for nothing, but is data of its own; one that misses often
+ * looks into the TLB again.
  *
  *	lea	EA, S1
  *	mov	S1, S2
@@ -26,9 +27,8 @@
  * back: mov	gs:slot.addend, S2
  *	OP	(S2, S1)		or OP disp(S2, base), which waits less
  *
- * Where the guest's flags are live the same is done with not, lea, pext and jrcxz,
- * which leave them alone, rcx being put away meanwhile.  Slots are shared by
- * sites of one kind when there are more sites than slots; that costs misses,
+ * Where flags are live that is done with not, lea, pext and jrcxz, which leave
+ * them alone, rcx being put away meanwhile.  Slots are shared by sites of one kind when there are more sites than slots; that costs misses,
  * never correctness, as the tag is the page and not the site.
  */
 #include "jit.h"
@@ -197,8 +197,7 @@ check_slot(struct tr *t, unsigned kind, int acc, unsigned cls, unsigned size)
 	return k;
 }
 
-/* Through the TLB: in blocks that run seldom, and where flags are live, by a
- * call. */
+/* Through the TLB; where flags are live, by a call. */
 static void
 check_tlb(struct tr *t, int acc, unsigned cls, bool group)
 {
@@ -206,13 +205,11 @@ check_tlb(struct tr *t, int acc, unsigned cls, bool group)
 	uint32_t tlb = GS(tlb) + (t->set * 2 + (unsigned)acc) *
 	    (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
 	struct cold *k;
-	unsigned live;
 
 	flags_free(t);
-	live = flags_where(t);
 	emit_count(t, GS(n_by_tlb));
-	if (live == FLAGS_HOST) {
-		e_call_to(e, stub_look[t->set][acc][cls][live][group]);
+	if (flags_where(t) == FLAGS_HOST) {
+		e_call_to(e, stub_look[t->set][acc][cls][group]);
 		return;
 	}
 	k = new_cold(t, COLD_TLB, acc, cls);

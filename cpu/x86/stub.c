@@ -16,11 +16,11 @@
 const uint8_t cls_size[NCLS] = { 1, 2, 4, 8, 16, 32, 64, 128 };
 const uint8_t *stub_miss[MMU_N][2][NCLS][FLAGS_N][2];
 const uint8_t *stub_tmiss[MMU_N][2][NCLS][FLAGS_N][2];
-const uint8_t *stub_look[MMU_N][2][NCLS][FLAGS_N][2];
+const uint8_t *stub_look[MMU_N][2][NCLS][2];
 const uint8_t *stub_ind[MMU_N], *stub_goto[MMU_N], *stub_ret[MMU_N];
 const uint8_t *stub_leave, *stub_away, *stub_helper, *stub_end;
 const uint8_t *stub_find;
-static const uint8_t *enter, *look_miss[2];
+static const uint8_t *enter, *look_miss;
 
 static const uint8_t saved[] = { H_BX, H_BP, H_12, H_13, H_14, H_15 };
 
@@ -244,47 +244,33 @@ emit_look(struct emit *e, uint32_t tlb, unsigned size)
 	e_alu_ri(e, 1, 7, S1, 4096 - (int32_t)size);
 }
 
-/* The flags are in ax: flags.c. */
-static void
-e_flags_back(struct emit *e)
-{
-	e8(e, 0x04); e8(e, 0x7f);		/* add $127, al */
-	e8(e, 0x9e);				/* sahf */
-	e_ld_gs(e, H_AX, GS(save[4]));
-}
-
 /*
- * The access at the linear address in S1: called by sites that look into the TLB
- * but not by themselves.
+ * The access at the linear address in S1, flags live: called by sites that look
+ * into the TLB.
  */
 static void
-make_look(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
-    bool group)
+make_look(struct emit *e, unsigned set, unsigned acc, unsigned cls, bool group)
 {
-	bool live = flags == FLAGS_HOST;
 	const uint8_t *entry = e->p;
 	uint32_t tlb = GS(tlb) +
 	    (set * 2 + acc) * (uint32_t)sizeof(((struct cpu *)0)->tlb[0][0]);
 	uint8_t *slow;
 
-	if (live) {
-		e_st_gs(e, H_AX, GS(save[4]));
-		e8(e, 0x9f);				/* lahf */
-		e8(e, 0x0f); e8(e, 0x90); e8(e, 0xc0);	/* seto al */
-	}
+	e_st_gs(e, H_AX, GS(save[4]));
+	flags_to_ax(e);
 	emit_look(e, tlb, cls_size[cls]);
 	slow = e_jcc(e, 7);
 	e_gs_reg(e, 0x8b, S2, S2, tlb + 8);
-	if (live)
-		e_flags_back(e);
+	flags_from_ax(e);
+	e_ld_gs(e, H_AX, GS(save[4]));
 	e8(e, 0xc3);
 	e_patch(slow, e->p);
 	e_gs_reg(e, 0x33, S1, S2, tlb);
-	if (live)
-		e_flags_back(e);
+	flags_from_ax(e);
+	e_ld_gs(e, H_AX, GS(save[4]));
 	e_mov_ri32(e, S2, set | acc << 4 | (uint32_t)cls_size[cls] << 8 |
-	    (flags == FLAGS_LAZY ? MISS_LAZY : 0) | (group ? MISS_GROUP : 0));
-	e_call_to(e, look_miss[live]);
+	    (group ? MISS_GROUP : 0));
+	e_call_to(e, look_miss);
 	e_jmp_to(e, entry);
 }
 
@@ -293,15 +279,13 @@ make_look(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
  * look again, or with where it is in S2 to who called them.
  */
 static void
-make_look_miss(struct emit *e, bool live)
+make_look_miss(struct emit *e)
 {
 	uint8_t *again;
 
-	look_miss[live] = e->p;
-	if (live) {
-		e_pushf(e);
-		e_pop_gs(e, GS(save[1]));
-	}
+	look_miss = e->p;
+	e_pushf(e);
+	e_pop_gs(e, GS(save[1]));
 	save_regs(e);
 	e_st_gs(e, S1, GS(save[6]));
 	e_mov_rr(e, 1, H_SI, S1);
@@ -316,10 +300,8 @@ make_look_miss(struct emit *e, bool live)
 	again = e_jcc(e, 4);
 	e_alu_ri(e, 1, 0, H_SP, 8);
 	e_patch(again, e->p);
-	if (live) {
-		e_gs_ff(e, 6, GS(save[1]));
-		e_popf(e);
-	}
+	e_gs_ff(e, 6, GS(save[1]));
+	e_popf(e);
 	e8(e, 0xc3);
 }
 
@@ -331,8 +313,10 @@ make_misses(struct emit *e, unsigned set, unsigned acc, unsigned cls, int flags,
 	make_miss(e, set, acc, cls, flags, group);
 	stub_tmiss[set][acc][cls][flags][group] = e->p;
 	make_tmiss(e, set, acc, cls, flags, group);
-	stub_look[set][acc][cls][flags][group] = e->p;
-	make_look(e, set, acc, cls, flags, group);
+	if (flags == FLAGS_HOST) {
+		stub_look[set][acc][cls][group] = e->p;
+		make_look(e, set, acc, cls, group);
+	}
 }
 
 #define JC(m)	(jc + (uint32_t)__builtin_offsetof(struct jcache, e[0].m))
@@ -484,8 +468,7 @@ stub_init(void)
 	save_regs(&e);
 	make_goto(&e, jit_find);
 
-	make_look_miss(&e, false);
-	make_look_miss(&e, true);
+	make_look_miss(&e);
 	for (set = 0; set < MMU_N; set++) {
 		stub_ind[set] = e.p;
 		make_ind(&e, set);
